@@ -1,0 +1,217 @@
+package scatter
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+)
+
+// DefaultPeerDeadline is the time a peer has to answer if Options.PeerDeadline is 0.
+const DefaultPeerDeadline = 5 * time.Second
+
+// Options change what [Broadcast] does. The zero value, and a nil *Options, mean the defaults. They are read when the
+// call begins, and never written.
+type Options struct {
+	// PeerDeadline is the time each peer has by itself, from the start of its probe. 0: DefaultPeerDeadline; negative:
+	// as long as the query's context gives.
+	PeerDeadline time.Duration
+
+	// Limit is how many probes of this Broadcast may be in flight at once; the other peers are asked as replies come
+	// in. 0: all. A probe past its deadline counts no more, even if it ignores its context and runs on: else a few
+	// such probes would keep the other peers from ever being asked.
+	Limit int
+
+	// Shared is a cap on probes in flight that several Broadcasts have in common: each probe holds one unit of it until
+	// the probe returns, late or not, so that what runs is truly bounded. A peer's deadline doesn't run while it waits
+	// for its unit; only the query's context bounds that. nil: no such cap.
+	Shared *semaphore.Weighted
+
+	Logger *zap.Logger // see [ZapTrace]; nil: silent
+	Trace  *Trace      // nil: untraced
+}
+
+// Broadcast asks all peers, each distinct one once, and returns the req.K best of their hits.
+//
+// # Who is waited for
+//
+// The probes run side by side, each on a goroutine of its own, within Limit and Shared. Broadcast blocks until every
+// peer has answered, failed, or is past its deadline, which runs from the start of its probe. It returns then even if a
+// probe ignores its context; when that one ends at last, its reply is dropped. A reply in hand when a deadline is
+// noticed still counts. Of the goroutines that Broadcast starts, only those of such probes outlive the call.
+//
+// # What is returned
+//
+// A peer that times out, fails or panics costs its own hits, not the query: the Response's ledger tells which did and
+// why, and Partial is true exactly when some peer's hits are missing. So it is if all have failed, and if there were no
+// peers to ask. The same replies give the same hits, in whichever order they come.
+//
+// # Contexts
+//
+// ctx's deadline is a time budget: when it has passed, what has arrived is merged and returned with a nil error, and
+// the peers still out count as timed out. If ctx is cancelled, what has arrived is returned together with
+// context.Cause(ctx), and the peers still out count as abandoned. If the last reply and the end of ctx come together,
+// the reply counts. Each probe's context descends from ctx, carries the peer's deadline, and is cancelled when
+// Broadcast returns.
+//
+// # Errors
+//
+// A nil probe, a nil req or req.Query, one of an unknown Order, a req.K below 1 and a negative Limit are errors, with no
+// Response, before any probe has run. The only other error is ctx's cause, and the Response isn't nil then.
+//
+// Broadcast may be called by many goroutines at once, also with the same arguments.
+func Broadcast[H Ranked[ID], ID cmp.Ordered](
+	ctx context.Context, req *Request, peers []PeerID, probe Probe[H], opts *Options,
+) (*Response[H], error) {
+	if probe == nil {
+		return nil, errors.New("scatter: probe is nil")
+	}
+	b := &broadcast[H, ID]{ctx: ctx, probe: probe}
+	c, err := NewCoordinator[H](req, peers, b.ask, opts)
+	if err != nil {
+		return nil, err
+	}
+	c.clock = time.Now
+	b.Coordinator = c
+	b.inbox = make(chan *Event[H], len(c.peers)+1)
+	b.replies = make([]Event[H], len(c.peers))
+	if opts != nil {
+		b.shared = opts.Shared
+	}
+	return b.run()
+}
+
+// broadcast is what one Broadcast has in hand: it does what its Coordinator decides.
+type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
+	*Coordinator[H, ID]
+	ctx    context.Context
+	probe  Probe[H]
+	shared *semaphore.Weighted
+
+	// inbox has room for all that can ever be in it, so nobody who sends to it blocks: a reply of each peer, and one
+	// Room, because the next is waited for only after it.
+	inbox   chan *Event[H]
+	replies []Event[H]  // by peer, each its probe's until it is in the inbox
+	done    atomic.Bool // nobody reads the inbox any more but drain
+	unit    atomic.Bool // a unit of shared is held for the next probe
+
+	derived  context.Context // the context that was derived last,
+	deadline time.Time       // and its deadline
+	cancels  []context.CancelFunc
+}
+
+func (b *broadcast[H, ID]) run() (*Response[H], error) {
+	defer b.close()
+	m := NewMachine(b.Coordinator, Init)
+	var err error
+	if b.ctx.Err() == nil {
+		until, _ := b.ctx.Deadline()
+		if err = m.Step(time.Now(), &Event[H]{Kind: Begin, Deadline: until}); !m.Stopped() {
+			err = Run(b.ctx, m, b.inbox)
+		}
+	}
+	if !m.Stopped() { // so ctx is over
+		end := &Event[H]{Kind: Cancel, Err: context.Cause(b.ctx)}
+		if errors.Is(b.ctx.Err(), context.DeadlineExceeded) {
+			end = &b.timeUp
+		}
+		err = m.Step(time.Now(), end)
+	}
+	return b.Response(), err
+}
+
+// ask starts the probe of one peer, unless ctx is over or there is no unit of shared for it yet.
+func (b *broadcast[H, ID]) ask(ask Ask) bool {
+	if b.ctx.Err() != nil || !b.acquire() {
+		return false
+	}
+	told(b.trace.ProbeStarted, ProbeStartInfo{b.req, ask.Peer, ask.Deadline})
+	reply := &b.replies[ask.Index]
+	reply.Kind, reply.Index, reply.peer = Replied, ask.Index, ask.Peer
+	go b.runProbe(b.derive(ask.Deadline), reply)
+	return true
+}
+
+// runProbe is all that a probe's goroutine does. The deferred call is made even if the probe ends the goroutine.
+func (b *broadcast[H, ID]) runProbe(ctx context.Context, reply *Event[H]) {
+	defer b.probed(reply)
+	runProbe(ctx, b.probe, b.req, b.order, reply)
+}
+
+// derive returns a context with this deadline that is over when the Broadcast is. Peers asked at the same time share
+// one, and with it one timer.
+func (b *broadcast[H, ID]) derive(deadline time.Time) context.Context {
+	if b.derived != nil && b.deadline.Equal(deadline) {
+		return b.derived
+	}
+	var cancel context.CancelFunc
+	if deadline.IsZero() {
+		b.derived, cancel = context.WithCancel(b.ctx)
+	} else {
+		b.derived, cancel = context.WithDeadline(b.ctx, deadline)
+	}
+	b.deadline = deadline
+	b.cancels = append(b.cancels, cancel)
+	return b.derived
+}
+
+// acquire takes a unit of shared for one probe. If there is none now, it has a goroutine wait for one and then send
+// Room.
+func (b *broadcast[H, ID]) acquire() bool {
+	if b.shared == nil || b.unit.Swap(false) || b.shared.TryAcquire(1) {
+		return true
+	}
+	ctx := b.derive(time.Time{})
+	go func() {
+		if b.shared.Acquire(ctx, 1) == nil {
+			b.unit.Store(true)
+			b.send(&Event[H]{Kind: Room})
+		}
+	}()
+	return false
+}
+
+func (b *broadcast[H, ID]) probed(reply *Event[H]) {
+	if b.shared != nil {
+		b.shared.Release(1)
+	}
+	b.send(reply)
+}
+
+// send sends to the inbox, and sees to it that what is sent after close is dropped as a late reply should be: whichever
+// comes last, the event here or done there, finds the other.
+func (b *broadcast[H, ID]) send(ev *Event[H]) {
+	b.inbox <- ev
+	if b.done.Load() {
+		b.drain()
+	}
+}
+
+func (b *broadcast[H, ID]) close() {
+	for _, cancel := range b.cancels {
+		cancel()
+	}
+	b.done.Store(true)
+	b.drain()
+}
+
+// drain drops what nobody waits for any more.
+func (b *broadcast[H, ID]) drain() {
+	if b.unit.Swap(false) {
+		b.shared.Release(1)
+	}
+	for {
+		select {
+		case ev := <-b.inbox:
+			if ev.Kind == Replied {
+				b.drop(ev.peer, ev)
+			}
+		default:
+			return
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package scatter
+
+import (
+	"cmp"
+	"context"
+	"errors"
+)
+
+// PeerID names a peer: a node that holds a part of the index. Its text means nothing to scatter.
+type PeerID string
+
+// Request is one query, as every peer is asked it. All probes share it, so nobody may write to it, or to what it points
+// to, once it is handed over: a late probe may read it long after [Broadcast] has returned.
+type Request struct {
+	Table string // the index or table to search
+	Query Query  // [KNN], [Text], [Regex], or a type of the caller's own
+	K     int    // hits wanted of each peer, and of the merged answer; at least 1
+}
+
+// Query is what a [Request] asks. Order is the order in which each peer sorts its hits and in which they are merged; it
+// must give the same answer whenever it is called.
+type Query interface{ Order() Order }
+
+// KNN asks for the nearest neighbours of a vector.
+type KNN struct {
+	Field   string    // the indexed vector field
+	Vector  []float32 // the query vector
+	EF      int       // the search breadth of a graph index; 0: the index's default
+	Ranking Order     // ScoreAscending, the zero value, for distances; ScoreDescending for similarities
+}
+
+// Order returns q.Ranking.
+func (q KNN) Order() Order { return q.Ranking }
+
+// Text asks for the documents whose field contains a substring, by ascending ID.
+type Text struct {
+	Field     string
+	Substring []byte
+}
+
+// Order returns IDAscending.
+func (Text) Order() Order { return IDAscending }
+
+// Regex asks for the documents whose field matches a pattern with at most MaxErrors edits, by ascending ID.
+type Regex struct {
+	Field, Pattern string
+	MaxErrors      uint16
+}
+
+// Order returns IDAscending.
+func (Regex) Order() Order { return IDAscending }
+
+// Probe asks one peer, over whatever transport the caller has, and returns the peer's best req.K hits, sorted in
+// req.Query's Order. Unsorted hits are noticed and sorted in a copy; more than K are no fault, only waste.
+//
+// ctx carries the peer's deadline and ends early if the query does. A probe should return soon after; one that doesn't
+// loses its hits and holds up nobody, but keeps its goroutine. Several probes run at once, each on a goroutine of its own.
+//
+// The hits returned are read until Broadcast returns, and the answer shares what they point to; they are never written
+// to. With an error, they are dropped, unless the error is [ErrPartial]. A panic, or runtime.Goexit, is an error of
+// that peer alone.
+type Probe[H any] func(ctx context.Context, peer PeerID, req *Request) ([]H, error)
+
+// ErrPartial is returned by a [Probe], alone or wrapped, together with hits that are good but not all the peer should
+// have: it ran into its own time limit, say, or asked peers of its own and one was missing ([Reply].TimedOut). The hits
+// count, the peer's status is [Incomplete], and the Response is Partial.
+var ErrPartial = errors.New("scatter: the peer's reply is partial")
+
+// runProbe asks the peer that reply is of, and puts into it what came of that, however the probe ends. The order of the
+// hits is checked here, side by side with the other probes, and not on the goroutine that the caller waits on.
+func runProbe[H Ranked[ID], ID cmp.Ordered](
+	ctx context.Context, probe Probe[H], req *Request, order Order, reply *Event[H],
+) {
+	returned := false
+	defer func() {
+		if err := caught(returned, recover()); err != nil {
+			reply.Hits, reply.Err = nil, err
+		}
+	}()
+	reply.Hits, reply.Err = probe(ctx, reply.peer, req)
+	if reply.Err != nil {
+		reply.over = ctx.Err()
+	}
+	if replied(reply.Err) && !inOrder(reply.Hits, order) {
+		reply.Hits = sortedCopy(reply.Hits, order)
+	}
+	reply.sorted = true
+	returned = true
+}
