@@ -361,13 +361,13 @@ func TestBroadcastDefaultDeadline(t *testing.T) {
 // Rules 7, 12: each way to fail costs that peer alone, is accounted for, and tells why.
 func TestBroadcastFailures(t *testing.T) {
 	b := behave{
-		"error":  func(context.Context) (hitList, error) { return hitList{{"no", 0}}, errBroke },
-		"exit":   func(context.Context) (hitList, error) { runtime.Goexit(); return nil, nil },
-		"good":   answer(Hit[string]{"x", 1}),
-		"nil":    func(context.Context) (hitList, error) { panic(nil) },
-		"panic":  func(context.Context) (hitList, error) { panic("at the disco") },
-		"runtme": func(context.Context) (hitList, error) { var m map[string]int; m["x"] = 1; return nil, nil },
-		"wrap":   func(context.Context) (hitList, error) { panic(errBroke) },
+		"error": func(context.Context) (hitList, error) { return hitList{{"no", 0}}, errBroke },
+		"exit":  func(context.Context) (hitList, error) { runtime.Goexit(); return nil, nil },
+		"good":  answer(Hit[string]{"x", 1}),
+		"nil":   func(context.Context) (hitList, error) { panic(nil) },
+		"panic": func(context.Context) (hitList, error) { panic("at the disco") },
+		"range": func(context.Context) (hitList, error) { var none hitList; return none[len(none)+1:], nil },
+		"wrap":  func(context.Context) (hitList, error) { panic(errBroke) },
 	}
 	r, err := Broadcast(t.Context(), testRequest, b.peers(), b.probe, nil)
 	require.NoError(t, err)
@@ -385,7 +385,7 @@ func TestBroadcastFailures(t *testing.T) {
 	var nilPanic *runtime.PanicNilError
 	require.ErrorAs(t, report["nil"], &nilPanic)
 	var runtimeError runtime.Error
-	require.ErrorAs(t, report["runtme"], &runtimeError)
+	require.ErrorAs(t, report["range"], &runtimeError)
 	var panicked *PanicError
 	require.ErrorAs(t, report["panic"], &panicked)
 	require.Equal(t, "at the disco", panicked.Value)

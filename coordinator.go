@@ -95,6 +95,8 @@ const (
 	timeUp   // the Coordinator's own: the query's deadline
 )
 
+func (k EventKind) String() string { return name(k, "Begin", "Replied", "Room", "Cancel") }
+
 // Ask is a [Coordinator]'s demand that a peer be asked, now.
 type Ask struct {
 	Peer     PeerID

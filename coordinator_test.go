@@ -491,6 +491,7 @@ func TestNames(t *testing.T) {
 	require.Equal(t, "Init Fanout Gather Merging scatter.State(4)", fmt.Sprint(Init, Fanout, Gather, Merging, State(4)))
 	require.Equal(t, "NotAsked Answered Incomplete TimedOut Failed Abandoned",
 		fmt.Sprint(NotAsked, Answered, Incomplete, TimedOut, Failed, Abandoned))
+	require.Equal(t, "Begin Replied Room Cancel", fmt.Sprint(Begin, Replied, Room, Cancel))
 	require.Equal(t, "ScoreAscending ScoreDescending IDAscending scatter.Order(3)",
 		fmt.Sprint(ScoreAscending, ScoreDescending, IDAscending, Order(3)))
 }

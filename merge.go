@@ -71,8 +71,9 @@ func Merge[H Ranked[ID], ID cmp.Ordered](lists [][]H, k int, order Order) []H {
 	return AppendMerge(nil, lists, k, order)
 }
 
-// AppendMerge is [Merge] that appends to dst and returns the extended slice. It allocates nothing where dst has room
-// for min(k, number of hits) more. dst must not overlap the lists; IDs that stand in it already are not looked at.
+// AppendMerge is [Merge] that appends to dst and returns the extended slice. It allocates nothing if dst has room for
+// min(k, number of hits) more and the lists are sorted. dst must not overlap the lists; IDs that stand in it already are
+// not looked at.
 func AppendMerge[H Ranked[ID], ID cmp.Ordered](dst []H, lists [][]H, k int, order Order) []H {
 	if k < 1 || !order.valid() {
 		return AppendMergeSorted(dst, lists, k, order)
