@@ -31,6 +31,38 @@ type Options struct {
 	// for its unit; only the query's context bounds that. nil: no such cap.
 	Shared *semaphore.Weighted
 
+	// Cover says which peers hold which ranges of the token space. With it, an answer is judged by ranges and not by
+	// peers: Response.Coverage is the share of the token space of which a holder has answered, the rest is in
+	// Response.Missing, be its holders late, failed, or dead and so not among the peers; and when all of it is covered,
+	// Broadcast returns without waiting for the peers still out, which the ledger calls [Spare]. nil: Coverage is the share
+	// of the peers that have answered.
+	Cover *Cover
+
+	// WaitAll has Broadcast wait for all peers although the Coverage is whole: where the replicas' indexes are
+	// approximate, and so differ, their answers are better together.
+	WaitAll bool
+
+	// Standby are live peers that are not asked at first. One that holds what no other peer can answer in time, because
+	// those have failed or are late, is asked then: see Hedging. It needs a Cover. Names that are among the peers, or not
+	// on its ring, are left out.
+	Standby []PeerID
+
+	// Hedging says when standbys are asked. nil: when a peer has failed.
+	Hedging *Hedging
+
+	// Require is the Coverage that an answer must have, from 0 to 1: with less, Broadcast returns a [*CoverageError] with
+	// the Response. 0: none.
+	Require float64
+
+	// Settle is a Coverage, from 0 to 1, from which on Broadcast waits for more only as long as Grace. The peers still out
+	// then are Spare. 0: it waits until their deadlines.
+	Settle float64
+	Grace  time.Duration
+
+	// Reserve is the time kept back from the deadline of the query's context, for the merge and for what the caller does
+	// after it. 0: none.
+	Reserve time.Duration
+
 	Logger *zap.Logger // see [ZapTrace]; nil: silent
 	Trace  *Trace      // nil: untraced
 }
@@ -70,30 +102,33 @@ func Broadcast[H Ranked[ID], ID cmp.Ordered](
 	if probe == nil {
 		return nil, errors.New("scatter: probe is nil")
 	}
-	b := &broadcast[H, ID]{ctx: ctx, probe: probe}
+	b := &broadcast[H, ID]{probe: probe}
 	c, err := NewCoordinator[H](req, peers, b.ask, opts)
 	if err != nil {
 		return nil, err
 	}
 	c.clock = time.Now
 	b.Coordinator = c
-	b.inbox = make(chan *Event[H], len(c.peers)+1)
-	b.replies = make([]Event[H], len(c.peers))
+	b.inbox = make(chan *Event[H], cap(c.peers))
+	b.replies = make([]Event[H], cap(c.peers))
 	if opts != nil {
-		b.shared = opts.Shared
+		b.shared, b.reserve = opts.Shared, opts.Reserve
 	}
+	b.ctx, b.cancel = context.WithCancelCause(ctx)
 	return b.run()
 }
 
 // broadcast is what one Broadcast has in hand: it does what its Coordinator decides.
 type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 	*Coordinator[H, ID]
-	ctx    context.Context
-	probe  Probe[H]
-	shared *semaphore.Weighted
+	ctx     context.Context // over when Broadcast returns
+	cancel  context.CancelCauseFunc
+	probe   Probe[H]
+	shared  *semaphore.Weighted
+	reserve time.Duration
 
-	// inbox has room for all that can ever be in it, so nobody who sends to it blocks: a reply of each peer, and one
-	// Room, because the next is waited for only after it.
+	// inbox has room for all that can ever be in it, so nobody who sends to it blocks: a reply of each peer, or a Room
+	// for one that has not been asked.
 	inbox   chan *Event[H]
 	replies []Event[H]  // by peer, each its probe's until it is in the inbox
 	done    atomic.Bool // nobody reads the inbox any more but drain
@@ -109,7 +144,10 @@ func (b *broadcast[H, ID]) run() (*Response[H], error) {
 	m := NewMachine(b.Coordinator, Init)
 	var err error
 	if b.ctx.Err() == nil {
-		until, _ := b.ctx.Deadline()
+		until, ok := b.ctx.Deadline()
+		if ok {
+			until = until.Add(-b.reserve)
+		}
 		if err = m.Step(time.Now(), &Event[H]{Kind: Begin, Deadline: until}); !m.Stopped() {
 			err = Run(b.ctx, m, b.inbox)
 		}
@@ -121,7 +159,9 @@ func (b *broadcast[H, ID]) run() (*Response[H], error) {
 		}
 		err = m.Step(time.Now(), end)
 	}
-	return b.Response(), err
+	resp := b.Response()
+	b.Coordinator.response, b.peers = nil, nil // the caller's alone: a late probe must not keep them alive
+	return resp, err
 }
 
 // ask starts the probe of one peer, unless ctx is over or there is no unit of shared for it yet.
@@ -129,7 +169,10 @@ func (b *broadcast[H, ID]) ask(ask Ask) bool {
 	if b.ctx.Err() != nil || !b.acquire() {
 		return false
 	}
-	told(b.trace.ProbeStarted, ProbeStartInfo{b.req, ask.Peer, ask.Deadline})
+	if b.trace.starting != nil {
+		b.trace.starting()
+	}
+	b.unit.Store(false) // it is the probe's now
 	reply := &b.replies[ask.Index]
 	reply.Kind, reply.Index, reply.peer = Replied, ask.Index, ask.Peer
 	go b.runProbe(b.derive(ask.Deadline), reply)
@@ -142,32 +185,33 @@ func (b *broadcast[H, ID]) runProbe(ctx context.Context, reply *Event[H]) {
 	runProbe(ctx, b.probe, b.req, b.order, reply)
 }
 
-// derive returns a context with this deadline that is over when the Broadcast is. Peers asked at the same time share
-// one, and with it one timer.
+// derive returns a probe's context, with its deadline if that isn't zero. Peers asked at the same time share one, and with
+// it one timer.
 func (b *broadcast[H, ID]) derive(deadline time.Time) context.Context {
-	if b.derived != nil && b.deadline.Equal(deadline) {
-		return b.derived
-	}
-	var cancel context.CancelFunc
 	if deadline.IsZero() {
-		b.derived, cancel = context.WithCancel(b.ctx)
-	} else {
-		b.derived, cancel = context.WithDeadline(b.ctx, deadline)
+		return b.ctx
 	}
-	b.deadline = deadline
-	b.cancels = append(b.cancels, cancel)
+	if b.derived == nil || !b.deadline.Equal(deadline) {
+		var cancel context.CancelFunc
+		b.derived, cancel = context.WithDeadline(b.ctx, deadline)
+		b.deadline = deadline
+		b.cancels = append(b.cancels, cancel)
+	}
 	return b.derived
 }
 
-// acquire takes a unit of shared for one probe. If there is none now, it has a goroutine wait for one and then send
-// Room.
+// acquire sees to it that a unit of shared is held for the next probe. If there is none now, it has a goroutine wait for
+// one and then send Room.
 func (b *broadcast[H, ID]) acquire() bool {
-	if b.shared == nil || b.unit.Swap(false) || b.shared.TryAcquire(1) {
+	if b.shared == nil || b.unit.Load() {
 		return true
 	}
-	ctx := b.derive(time.Time{})
+	if b.shared.TryAcquire(1) {
+		b.unit.Store(true)
+		return true
+	}
 	go func() {
-		if b.shared.Acquire(ctx, 1) == nil {
+		if b.shared.Acquire(b.ctx, 1) == nil {
 			b.unit.Store(true)
 			b.send(&Event[H]{Kind: Room})
 		}
@@ -192,6 +236,7 @@ func (b *broadcast[H, ID]) send(ev *Event[H]) {
 }
 
 func (b *broadcast[H, ID]) close() {
+	b.cancel(ErrEnough) // first, so that the contexts derived from it have its cause
 	for _, cancel := range b.cancels {
 		cancel()
 	}
@@ -208,7 +253,7 @@ func (b *broadcast[H, ID]) drain() {
 		select {
 		case ev := <-b.inbox:
 			if ev.Kind == Replied {
-				b.drop(ev.peer, ev)
+				b.drop(ev)
 			}
 		default:
 			return

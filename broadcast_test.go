@@ -668,3 +668,240 @@ func assertNoError(t *testing.T, err error) bool {
 	}
 	return err == nil
 }
+
+// Rule 9: a cancelled query is an error even if each probe has told of it before the query's own end is noticed.
+func TestBroadcastCancelIsNeverLost(t *testing.T) {
+	for range 500 { // it was lost in a quarter of the cases
+		ctx, cancel := context.WithCancelCause(t.Context())
+		probe := func(ctx context.Context, peer PeerID, _ *Request) (hitList, error) {
+			if peer == "peer0" {
+				cancel(errBroke)
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		r, err := Broadcast(ctx, testRequest, somePeers(3), probe, nil)
+		require.Equal(t, errBroke, err)
+		require.Equal(t, Abandoned, r.Peers[0].Status)
+	}
+}
+
+// Rule 9: nor does cancelling ask anybody whose turn comes then; and it is told even where there was nobody to ask.
+func TestBroadcastCancelAsksNobody(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	opts := &Options{Limit: 1, Trace: &Trace{ProbeDone: func(ProbeDoneInfo) { cancel() }}}
+	r, err := Broadcast(ctx, testRequest, somePeers(2), behave{"peer0": answer()}.probe, opts)
+	require.Equal(t, context.Canceled, err)
+	require.Equal(t, "peer0:Answered peer1:NotAsked", summary(r))
+
+	r, err = Broadcast(ctx, testRequest, nil, nobody(t), nil)
+	require.Equal(t, context.Canceled, err)
+	require.True(t, r.Partial)
+}
+
+// Rule 6: a peer's deadline starts with its probe, however long a hook has taken before.
+func TestBroadcastHooksTakeNoPeersTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dawdle := func() { time.Sleep(time.Second) }
+		opts := &Options{PeerDeadline: 2 * time.Second, Limit: 2, Trace: &Trace{
+			StateEntered: func(StateInfo) { dawdle() },
+			ProbeStarted: func(ProbeStartInfo) { dawdle() },
+			ProbeDone:    func(ProbeDoneInfo) { dawdle() },
+		}}
+		left := make(chan time.Duration, 4)
+		probe := func(ctx context.Context, _ PeerID, _ *Request) (hitList, error) {
+			deadline, _ := ctx.Deadline()
+			left <- time.Until(deadline)
+			return nil, nil
+		}
+		r, err := Broadcast(t.Context(), testRequest, somePeers(4), probe, opts)
+		require.NoError(t, err)
+		require.False(t, r.Partial)
+		for range 4 {
+			require.Equal(t, 2*time.Second, <-left)
+		}
+	})
+}
+
+// Rule 10: a reply in hand counts too when the deadline has passed before Broadcast has begun to wait.
+func TestBroadcastReplyInHandAtFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts := &Options{PeerDeadline: 3 * time.Second, Trace: &Trace{StateEntered: func(i StateInfo) {
+			if i.State == Gather {
+				time.Sleep(5 * time.Second)
+			}
+		}}}
+		b := behave{"a": after(time.Second)}
+		r, err := Broadcast(t.Context(), testRequest, b.peers(), b.probe, opts)
+		require.NoError(t, err)
+		require.Equal(t, "a:Answered", summary(r))
+	})
+}
+
+// Rule 12: an error whose methods panic is its peer's fault alone.
+func TestBroadcastHostileError(t *testing.T) {
+	b := behave{
+		"a": answer(Hit[string]{"x", 1}),
+		"b": func(context.Context) (hitList, error) { var err *hostileError; return nil, err },
+	}
+	r, err := Broadcast(t.Context(), testRequest, b.peers(), b.probe, nil)
+	require.NoError(t, err)
+	require.Equal(t, "a:Answered b:Failed", summary(r))
+}
+
+type hostileError struct{ timeout bool }
+
+func (e *hostileError) Error() string { return "hostile" }
+func (e *hostileError) Timeout() bool { return e.timeout }
+
+// Rule 7: partial answers pass through a tree of coordinators, whatever it was that a lower one lacks.
+func TestBroadcastTree(t *testing.T) {
+	lower := behave{"x": func(context.Context) (hitList, error) { panic("x") }, "y": answer(Hit[string]{"y", 1})}
+	probe := func(ctx context.Context, _ PeerID, req *Request) (hitList, error) {
+		r, err := Broadcast(ctx, req, lower.peers(), lower.probe, nil)
+		if err == nil && r.Partial {
+			err = fmt.Errorf("%w: %w", ErrPartial, r.Peers[0].Err)
+		}
+		return r.Hits, err
+	}
+	r, err := Broadcast(t.Context(), testRequest, []PeerID{"a"}, probe, nil)
+	require.NoError(t, err)
+	require.Equal(t, "a:Incomplete", summary(r))
+	require.Equal(t, "y", ids(r.Hits))
+}
+
+// Rule 6: a late reply is told of, an obedient error isn't, and neither is anything but a reply.
+func TestBroadcastLateReplies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := make(chan PeerID, 9)
+		b := behave{
+			"empty": after(2 * time.Second),
+			"error": func(context.Context) (hitList, error) { time.Sleep(2 * time.Second); return nil, errBroke },
+			"obey":  obey,
+			"part": func(context.Context) (hitList, error) {
+				time.Sleep(2 * time.Second)
+				return hitList{{"x", 1}}, ErrPartial
+			},
+		}
+		opts := &Options{
+			PeerDeadline: time.Second, Shared: semaphore.NewWeighted(4),
+			Trace: &Trace{LateReply: func(i LateReplyInfo) { late <- i.Peer }},
+		}
+		_, err := Broadcast(t.Context(), testRequest, b.peers(), b.probe, opts)
+		require.NoError(t, err)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		close(late)
+		var told []PeerID
+		for peer := range late {
+			told = append(told, peer)
+		}
+		slices.Sort(told)
+		require.Equal(t, []PeerID{"empty", "part"}, told)
+	})
+}
+
+// Rule 6: a probe that is left behind keeps none of the answer alive.
+func TestBroadcastLateProbeHoldsNoHits(t *testing.T) {
+	type big struct {
+		Hit[int]
+		blob *[1 << 20]byte
+	}
+	freed := make(chan bool, 1)
+	stop := make(chan struct{})
+	defer close(stop)
+	probe := func(_ context.Context, peer PeerID, _ *Request) ([]big, error) {
+		if peer == "hung" {
+			<-stop
+			return nil, nil
+		}
+		blob := new([1 << 20]byte)
+		runtime.AddCleanup(blob, func(int) { freed <- true }, 0)
+		return []big{{Hit[int]{1, 1}, blob}}, nil
+	}
+	r, err := Broadcast(t.Context(), testRequest, []PeerID{"a", "hung"}, probe, &Options{PeerDeadline: time.Millisecond})
+	require.NoError(t, err)
+	require.Len(t, r.Hits, 1)
+	r = nil
+	for range 100 {
+		runtime.GC()
+		select {
+		case <-freed:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+	t.Error("the hits are still referred to")
+}
+
+// A unit of Shared is not lost to a hook that panics, nor is the goroutine that waits for one.
+func TestBroadcastHookPanicsWithShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, trace := range []*Trace{
+			{ProbeStarted: func(ProbeStartInfo) { panic("hook") }},
+			{StateEntered: func(i StateInfo) {
+				if i.State == Fanout {
+					panic("hook")
+				}
+			}},
+			{ProbeDone: func(ProbeDoneInfo) { panic("hook") }},
+		} {
+			shared := semaphore.NewWeighted(1)
+			require.PanicsWithValue(t, "hook", func() {
+				_, _ = Broadcast(t.Context(), testRequest, somePeers(2), behave{"peer0": answer()}.probe,
+					&Options{Shared: shared, Trace: trace})
+			})
+			synctest.Wait()
+			require.True(t, shared.TryAcquire(1))
+		}
+	})
+}
+
+// Rule 6: the wait for a unit of Shared outlasts another peer's deadline.
+func TestBroadcastSharedWaitOutlastsADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := behave{"a": after(2 * time.Second), "b": answer()}
+		r, err := Broadcast(t.Context(), testRequest, b.peers(), b.probe,
+			&Options{Shared: semaphore.NewWeighted(1), PeerDeadline: time.Second})
+		require.NoError(t, err)
+		require.Equal(t, "a:TimedOut b:Answered", summary(r))
+		require.Equal(t, 2*time.Second, r.Elapsed)
+	})
+}
+
+// Rule 13: every probe's context is over when Broadcast has returned, with or without a deadline; probes that start
+// together share one.
+func TestBroadcastContextsEnd(t *testing.T) {
+	for _, opts := range []*Options{nil, {Limit: 1}, {PeerDeadline: -1}} {
+		contexts := make(chan context.Context, 3)
+		probe := func(ctx context.Context, _ PeerID, _ *Request) (hitList, error) {
+			contexts <- ctx
+			return nil, ctx.Err()
+		}
+		_, err := Broadcast(t.Context(), testRequest, somePeers(3), probe, opts)
+		require.NoError(t, err)
+		first := <-contexts
+		for _, ctx := range []context.Context{first, <-contexts, <-contexts} {
+			require.Error(t, ctx.Err())
+			require.Equal(t, ErrEnough, context.Cause(ctx))
+			if opts == nil {
+				require.Same(t, first, ctx)
+			}
+		}
+	}
+}
+
+// Rule 4: the probe's goroutine sorts a reply, and what comes sorted is trusted.
+func TestRunProbeSorts(t *testing.T) {
+	reply := &Event[Hit[string]]{peer: "a"}
+	b := behave{"a": answer(Hit[string]{"x", 2}, Hit[string]{"y", 1})}
+	runProbe(t.Context(), b.probe, testRequest, ScoreAscending, reply)
+	require.True(t, reply.sorted)
+	require.Equal(t, "y x", ids(reply.Hits))
+
+	s := newStepped(t, 1, Options{}, "a")
+	s.begin()
+	unsorted := hitList{{"x", 2}, {"y", 1}}
+	s.step(1, &Event[Hit[string]]{Kind: Replied, Hits: unsorted, status: Answered, sorted: true})
+	require.Equal(t, "x", ids(s.Response().Hits), "nobody looks again")
+}

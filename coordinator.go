@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"reflect"
+	"slices"
 	"time"
 )
 
@@ -15,13 +18,16 @@ type Response[H any] struct {
 	PeersConsulted int           // peers asked, those that timed out or failed included
 	PeersTimedOut  int           // peers asked that gave no hits because time ran out
 	PeersFailed    int           // peers asked that gave an error, or panicked
-	Partial        bool          // some peer's hits are missing, for whichever reason
+	Partial        bool          // Coverage is below 1: some hits are missing, for whichever reason
+	Coverage       float64       // of what there is, how much has an answer: see Options.Cover
+	Missing        []Gap         // what has none, with Options.Cover
 	Elapsed        time.Duration // from the start of the query to the end of the merge
 }
 
 // PeerReport says what became of one peer.
 type PeerReport struct {
 	Peer    PeerID
+	Role    Role // why it was asked: Primary as one of the peers, Fallback and Hedge as a standby
 	Status  Status
 	Err     error         // why hits are missing; nil if Status is Answered, else as the Status says
 	Hits    int           // hits it gave to the merge
@@ -39,30 +45,55 @@ const (
 	// Incomplete: its hits are in the merge, and it said that they are not all. Err is what the probe returned, ErrPartial
 	// or an error that wraps it.
 	Incomplete
-	// TimedOut: it gave no hits by its deadline or the query's. Err has a method Timeout() bool that returns true, as
-	// context.DeadlineExceeded has, and is that error by errors.Is unless the probe returned a timeout of its own, such as
-	// a connection's.
+	// TimedOut: it gave no hits by its deadline or the query's, and Err is context.DeadlineExceeded by errors.Is; or its
+	// probe returned an error that is, or that has, by errors.As, a method Timeout() bool which returns true, such as a
+	// connection's.
 	TimedOut
 	// Failed: Err is what the probe returned, a *PanicError, or ErrGoexit.
 	Failed
 	// Abandoned: the query was cancelled while it was being asked. Err is the cause, or what the probe returned then.
 	Abandoned
+	// Spare: what was there before it answered was enough. Err is ErrEnough.
+	Spare
+	// Dead: it holds a part of a Gap, but was none of the peers, nor a standby. Err is nil.
+	Dead
 
 	asking // no answer yet; never seen in a Response
 )
 
+// ErrEnough is the Err of a peer that was not needed, and the cause with which the contexts of such peers' probes are
+// cancelled: every range has an answer, or as much as Options.Settle asks for.
+var ErrEnough = errors.New("scatter: the answer is complete enough without it")
+
+// CoverageError is returned when a Response covers less than Options.Require.
+type CoverageError[H any] struct {
+	Response *Response[H] // what there is
+	Require  float64
+}
+
+func (e *CoverageError[H]) Error() string {
+	s := fmt.Sprintf("scatter: coverage is %.4g, required is %.4g", e.Response.Coverage, e.Require)
+	for i, gap := range e.Response.Missing {
+		if i == 3 { // enough for a log line; the rest is in Missing
+			return fmt.Sprintf("%s; and %d more", s, len(e.Response.Missing)-i)
+		}
+		s += "; missing " + gap.String()
+	}
+	return s
+}
+
 func (s Status) String() string {
-	return name(s, "NotAsked", "Answered", "Incomplete", "TimedOut", "Failed", "Abandoned")
+	return name(s, "NotAsked", "Answered", "Incomplete", "TimedOut", "Failed", "Abandoned", "Spare", "Dead")
 }
 
 // State is the state of a [Coordinator]'s machine. A query goes through all four in turn, but for one whose time is up,
-// or that is cancelled, which goes on to Merging at once.
+// that is cancelled, or that has enough, which goes on to Merging at once.
 type State uint8
 
 const (
 	Init    State = iota // before Begin
 	Fanout               // there are peers still to be asked; replies are taken as they come
-	Gather               // every peer was asked; the rest of the replies is awaited
+	Gather               // all have been asked; the rest of the replies is awaited. A standby to be asked leads back to Fanout
 	Merging              // the last state: the hits are merged, and the machine stops
 )
 
@@ -76,9 +107,12 @@ type Event[H any] struct {
 	Hits     []H       // of Replied
 	Err      error     // of Replied: the probe's error; of Cancel: the cause
 
-	peer   PeerID // of Replied, if it comes from Broadcast: the peer of Index
-	over   error  // of Replied: the error of the probe's context, if it was over when the probe returned an error
-	sorted bool   // of Replied: Hits are known to be sorted
+	// Of Replied, if it comes from Broadcast.
+	peer   PeerID // of Index
+	status Status // what the reply makes of the peer; else NotAsked
+	sorted bool   // Hits are known to be sorted
+	obeyed bool   // Err was returned because the probe's context was over,
+	cause  error  // and, if it was cancelled, with this cause
 }
 
 // EventKind tells events apart.
@@ -92,6 +126,8 @@ const (
 
 	goOn     // the Coordinator's own: see whether the state is done with
 	peerLate // the Coordinator's own: the deadline of the peer longest asked
+	hedgeDue // the Coordinator's own: a peer has been out for its hedging delay
+	graceUp  // the Coordinator's own: Options.Grace is over
 	timeUp   // the Coordinator's own: the query's deadline
 )
 
@@ -100,6 +136,7 @@ func (k EventKind) String() string { return name(k, "Begin", "Replied", "Room", 
 // Ask is a [Coordinator]'s demand that a peer be asked, now.
 type Ask struct {
 	Peer     PeerID
+	Role     Role
 	Index    int       // its place in the ledger, for the Event that brings its reply
 	Deadline time.Time // when the Coordinator gives up on it; zero: only when the query ends
 }
@@ -110,8 +147,8 @@ type Ask struct {
 // with Begin, have each [Ask] asked, Step it with each reply, Advance it when its Deadline has come, and when it has
 // stopped, take the Response.
 //
-// Events out of turn do no harm: a second reply of a peer, the reply of a peer never asked or given up on, are dropped;
-// whatever comes after Merging gets ErrStopped of the machine. A Coordinator serves one query and one machine, and like
+// Events out of turn do no harm: a second reply of a peer, the reply of a peer never asked or given up on, or of an Index
+// that no Ask had, are dropped; whatever comes after Merging gets ErrStopped of the machine. A Coordinator serves one query and one machine, and like
 // its machine isn't safe for concurrent use.
 type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	req          *Request
@@ -122,26 +159,42 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	trace        Trace
 	clock        func() time.Time // measures the merge; nil: it takes no time
 
+	waitAll bool
+	require float64
+	settle  float64
+	grace   time.Duration
+
+	// The ledger. Standbys that are to be asked are appended to it.
 	peers    []PeerReport
 	lists    [][]H       // by peer, so that the answer owes nothing to the order of arrival
 	askedAt  []time.Time // by peer
 	asked    int         // peers[:asked] have been asked
 	inFlight int         // how many of those are waited for
+	answered int         // how many have Answered
 	oldest   int         // no peer before this one is waited for
-	blocked  bool        // ask returned false, and there has been no Room since
-	over     bool        // the query has ended before its time
-	cause    error       // of the end by Cancel
+
+	coverage *coverage   // nil without a Cover
+	numbers  []int32     // by peer: its number in the Cover, or -1
+	standbys *standbys   // nil without any
+	hedgeAt  []time.Time // by peer, if there are standbys: when it is to be hedged against; zero: never, or done
+	nextAt   time.Time   // what the timeout for hedges is armed for
+
+	blocked  bool  // ask returned false, and there has been no Room since
+	over     bool  // the query has ended before its time,
+	enough   bool  // because the answer is complete enough,
+	cause    error // or by Cancel
+	graced   bool  // Grace has begun
 	begun    time.Time
 	until    time.Time // the query's deadline, or zero
 	response *Response[H]
 
-	goOn, peerLate, timeUp Event[H] // its own events, each of which may be under way once at a time
+	goOn, peerLate, hedgeDue, graceUp, timeUp Event[H] // its own events, each under way at most once at a time
 }
 
 // NewCoordinator returns the Coordinator of one query. It calls ask, on the goroutine that steps its machine, for each
 // peer in turn when the peer is to be asked; ask must not block, nor step the machine. If a peer can't be asked yet,
-// ask returns false, and is called for the same peer again after the event Room. Of opts it heeds PeerDeadline, Limit,
-// Logger and Trace.
+// ask returns false, and is called for the same peer again after the event Room. Of opts it heeds all but
+// Shared and Reserve.
 //
 // The same arguments are errors as in [Broadcast].
 func NewCoordinator[H Ranked[ID], ID cmp.Ordered](
@@ -155,10 +208,22 @@ func NewCoordinator[H Ranked[ID], ID cmp.Ordered](
 		return nil, errors.New("scatter: Request is nil")
 	case req.Query == nil:
 		return nil, errors.New("scatter: Request.Query is nil")
+	case isNilPointer(req.Query):
+		return nil, fmt.Errorf("scatter: Request.Query is a nil %T", req.Query)
 	case req.K < 1:
 		return nil, fmt.Errorf("scatter: Request.K is %d, must be at least 1", req.K)
 	case opts.Limit < 0:
 		return nil, fmt.Errorf("scatter: Options.Limit is %d, must not be negative", opts.Limit)
+	case opts.Cover == nil && len(opts.Standby) > 0:
+		return nil, errors.New("scatter: Options.Standby needs Options.Cover, which is nil")
+	case !(opts.Require >= 0 && opts.Require <= 1): // NaN is neither
+		return nil, fmt.Errorf("scatter: Options.Require is %v, must be from 0 to 1", opts.Require)
+	case !(opts.Settle >= 0 && opts.Settle <= 1):
+		return nil, fmt.Errorf("scatter: Options.Settle is %v, must be from 0 to 1", opts.Settle)
+	case opts.Grace < 0:
+		return nil, fmt.Errorf("scatter: Options.Grace is %v, must not be negative", opts.Grace)
+	case opts.Reserve < 0:
+		return nil, fmt.Errorf("scatter: Options.Reserve is %v, must not be negative", opts.Reserve)
 	case ask == nil:
 		return nil, errors.New("scatter: ask is nil")
 	}
@@ -170,12 +235,18 @@ func NewCoordinator[H Ranked[ID], ID cmp.Ordered](
 		req:          req,
 		order:        order,
 		peerDeadline: cmp.Or(opts.PeerDeadline, DefaultPeerDeadline),
-		limit:        cmp.Or(opts.Limit, len(peers)),
+		limit:        cmp.Or(opts.Limit, math.MaxInt),
 		ask:          ask,
 		trace:        joinTraces(ZapTrace(opts.Logger), opts.Trace),
-		peers:        make([]PeerReport, 0, len(peers)),
+		waitAll:      opts.WaitAll,
+		require:      opts.Require,
+		settle:       opts.Settle,
+		grace:        opts.Grace,
+		peers:        make([]PeerReport, 0, len(peers)+len(opts.Standby)),
 		goOn:         Event[H]{Kind: goOn},
 		peerLate:     Event[H]{Kind: peerLate},
+		hedgeDue:     Event[H]{Kind: hedgeDue},
+		graceUp:      Event[H]{Kind: graceUp},
 		timeUp:       Event[H]{Kind: timeUp},
 	}
 	seen := make(map[PeerID]struct{}, len(peers))
@@ -185,9 +256,43 @@ func NewCoordinator[H Ranked[ID], ID cmp.Ordered](
 			c.peers = append(c.peers, PeerReport{Peer: peer})
 		}
 	}
-	c.lists = make([][]H, len(c.peers))
-	c.askedAt = make([]time.Time, len(c.peers))
+	c.lists = make([][]H, len(c.peers), cap(c.peers))
+	c.askedAt = make([]time.Time, len(c.peers), cap(c.peers))
+	if opts.Cover != nil {
+		c.useCover(opts)
+	}
 	return c, nil
+}
+
+func isNilPointer(q Query) bool {
+	v := reflect.ValueOf(q)
+	return v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+// useCover has the Coordinator keep account of what has an answer, and of who can stand in for whom.
+func (c *Coordinator[H, ID]) useCover(opts *Options) {
+	c.coverage = newCoverage(opts.Cover, c.settle > 0)
+	c.numbers = make([]int32, len(c.peers), cap(c.peers))
+	for i, peer := range c.peers {
+		c.numbers[i] = opts.Cover.number(peer.Peer)
+	}
+	if len(opts.Standby) == 0 {
+		return
+	}
+	n := len(opts.Cover.index)
+	c.standbys = &standbys{hedging: opts.Hedging, ready: newBitset(n), hoped: newBitset(n), gain: make([]float64, n)}
+	c.hedgeAt = make([]time.Time, len(c.peers), cap(c.peers))
+	for _, peer := range opts.Standby {
+		if number := opts.Cover.number(peer); number >= 0 { // who holds nothing can't stand in for anybody
+			c.standbys.ready.add(number)
+		}
+	}
+	for _, number := range c.numbers {
+		if number >= 0 {
+			c.standbys.ready.remove(number)
+			c.standbys.hoped.add(number)
+		}
+	}
 }
 
 // Response returns the answer, or nil before the machine has stopped.
@@ -211,6 +316,10 @@ func (c *Coordinator[H, ID]) Handle(ctl *Control[State, *Event[H]], s State, ev 
 		}
 	case peerLate:
 		c.expire(ctl)
+	case hedgeDue:
+		c.hedge(ctl)
+	case graceUp:
+		c.over, c.enough = true, true
 	case timeUp:
 		c.over = true
 	}
@@ -222,6 +331,8 @@ func (c *Coordinator[H, ID]) Handle(ctl *Control[State, *Event[H]], s State, ev 
 		if c.asked == len(c.peers) {
 			return Gather
 		}
+	case s == Gather && c.asked < len(c.peers):
+		return Fanout
 	case s == Gather && c.inFlight == 0:
 		return Merging
 	}
@@ -236,8 +347,16 @@ func (c *Coordinator[H, ID]) Enter(ctl *Control[State, *Event[H]], _, to State) 
 		ctl.Raise(&c.goOn)
 	case Merging:
 		c.merge(ctl.Now())
-		ctl.Stop(c.cause)
+		ctl.Stop(c.failure())
 	}
+}
+
+// failure is the error with which the query ends, or nil.
+func (c *Coordinator[H, ID]) failure() error {
+	if c.cause == nil && c.response.Coverage < c.require {
+		return &CoverageError[H]{c.response, c.require}
+	}
+	return c.cause
 }
 
 func (c *Coordinator[H, ID]) begin(ctl *Control[State, *Event[H]], until time.Time) State {
@@ -257,28 +376,92 @@ func (c *Coordinator[H, ID]) begin(ctl *Control[State, *Event[H]], until time.Ti
 // in hand by then has made room.
 func (c *Coordinator[H, ID]) askMore(ctl *Control[State, *Event[H]]) {
 	now := ctl.Now()
+	if c.clock != nil {
+		now = c.clock() // hooks may have taken their time since the Step began
+	}
+	first := c.asked
+	defer func() { // when all probes run: a hook's time is not to be the next peer's
+		for _, peer := range c.peers[first:c.asked] {
+			told(c.trace.ProbeStarted, ProbeStartInfo{c.req, peer.Peer, peer.Role, c.deadline(now)})
+		}
+	}()
 	if !c.until.IsZero() && !now.Before(c.until) {
 		return
 	}
 	for c.asked < len(c.peers) && c.inFlight < c.limit && !c.blocked {
 		i := c.asked
-		ask := Ask{Peer: c.peers[i].Peer, Index: i}
-		if c.peerDeadline > 0 {
-			ask.Deadline = now.Add(c.peerDeadline)
-		}
+		ask := Ask{Peer: c.peers[i].Peer, Role: c.peers[i].Role, Index: i, Deadline: c.deadline(now)}
 		if !c.ask(ask) {
 			c.blocked = true
 			return
 		}
 		if c.inFlight == 0 && c.peerDeadline > 0 {
 			ctl.Timeout("peer", c.peerDeadline, &c.peerLate)
-			c.oldest = i
 		}
 		c.peers[i].Status = asking
 		c.askedAt[i] = now
 		c.asked++
 		c.inFlight++
+		c.planHedge(ctl, i)
 	}
+}
+
+// planHedge sees to it that the peer just asked is hedged against if it is late.
+func (c *Coordinator[H, ID]) planHedge(ctl *Control[State, *Event[H]], i int) {
+	if c.standbys == nil {
+		return
+	}
+	if c.peers[i].Role == Primary {
+		c.standbys.hedging.budget().pay()
+	}
+	if delay := c.standbys.hedging.delayOf(c.peers[i].Peer); delay > 0 {
+		c.hedgeAt[i] = ctl.Now().Add(delay)
+		if c.nextAt.IsZero() || c.hedgeAt[i].Before(c.nextAt) {
+			c.nextAt = c.hedgeAt[i]
+			ctl.Timeout("hedge", delay, &c.hedgeDue)
+		}
+	}
+}
+
+// hedge has standbys asked for what the peers are late with whose delay is over.
+func (c *Coordinator[H, ID]) hedge(ctl *Control[State, *Event[H]]) {
+	now := ctl.Now()
+	c.nextAt = time.Time{}
+	for i, at := range c.hedgeAt[:min(c.asked, len(c.hedgeAt))] {
+		if at.IsZero() || c.peers[i].Status != asking {
+			continue
+		}
+		if !at.After(now) {
+			if c.replace(i, Hedge) {
+				c.hedgeAt[i] = time.Time{}
+				continue
+			}
+			at = now.Add(at.Sub(c.askedAt[i])) // for want of budget
+			c.hedgeAt[i] = at
+		}
+		if c.nextAt.IsZero() || at.Before(c.nextAt) {
+			c.nextAt = at
+		}
+	}
+	if !c.nextAt.IsZero() {
+		ctl.Timeout("hedge", c.nextAt.Sub(now), &c.hedgeDue)
+	}
+}
+
+// replace has standbys asked, as role, for what peer i was asked for alone. It returns false if the budget was too small.
+func (c *Coordinator[H, ID]) replace(i int, role Role) bool {
+	if c.standbys == nil || c.numbers[i] < 0 {
+		return true
+	}
+	numbers, ok := c.standbys.replacements(c.coverage, c.numbers[i], role == Fallback)
+	for _, number := range numbers {
+		c.peers = append(c.peers, PeerReport{Peer: c.coverage.ring.peers[number], Role: role})
+		c.lists = append(c.lists, nil)
+		c.askedAt = append(c.askedAt, time.Time{})
+		c.hedgeAt = append(c.hedgeAt, time.Time{})
+		c.numbers = append(c.numbers, number)
+	}
+	return ok
 }
 
 // expire gives up on the peers whose deadline has come. All peers have the same time, so they come to their deadlines
@@ -293,113 +476,173 @@ func (c *Coordinator[H, ID]) expire(ctl *Control[State, *Event[H]]) {
 			ctl.Timeout("peer", left, &c.peerLate)
 			return
 		}
-		c.settle(ctl.Now(), c.oldest, TimedOut, c.late(c.oldest, nil))
+		c.conclude(ctl.Now(), c.oldest, TimedOut, c.late(c.oldest, nil))
+		c.replace(c.oldest, Fallback)
 	}
 }
 
 func (c *Coordinator[H, ID]) replied(ctl *Control[State, *Event[H]], ev *Event[H]) {
-	if c.peers[ev.Index].Status != asking {
-		c.drop(c.peers[ev.Index].Peer, ev)
+	if ev.Index < 0 || ev.Index >= len(c.peers) || c.peers[ev.Index].Status != asking {
+		c.drop(ev)
 		return
 	}
-	status, err := c.outcome(ev.Index, ev.Err, ev.over)
-	if replied(err) {
+	status, err := c.outcome(ctl.Now(), ev)
+	switch status {
+	case Answered, Incomplete:
 		if !ev.sorted && !inOrder(ev.Hits, c.order) {
 			ev.Hits = sortedCopy(ev.Hits, c.order)
 		}
 		c.lists[ev.Index] = ev.Hits
 		c.peers[ev.Index].Hits = len(ev.Hits)
+	case Abandoned:
+		// The query has been cancelled, and this is the first to tell. It ends when Cancel comes, or when nobody is out any
+		// more, with the same error.
+		if c.cause == nil {
+			c.cause = ev.cause
+		}
 	}
-	c.settle(ctl.Now(), ev.Index, status, err)
+	ev.Hits = nil // a late probe must not keep other peers' hits alive
+	c.conclude(ctl.Now(), ev.Index, status, err)
+	if status != Answered {
+		c.replace(ev.Index, Fallback)
+		return
+	}
+	c.answered++
+	if c.coverage != nil && c.numbers[ev.Index] >= 0 {
+		c.coverage.answer(c.numbers[ev.Index])
+		if !c.waitAll && c.coverage.whole() {
+			c.over, c.enough = true, true
+			return
+		}
+	}
+	if c.settle > 0 && !c.graced && c.share() >= c.settle {
+		c.graced = true
+		ctl.Timeout("grace", c.grace, &c.graceUp)
+	}
+}
+
+// share is how much has an answer.
+func (c *Coordinator[H, ID]) share() float64 {
+	switch {
+	case c.coverage != nil:
+		return c.coverage.share()
+	case len(c.peers) == 0:
+		return 0
+	}
+	return float64(c.answered) / float64(len(c.peers))
 }
 
 // drop tells of a reply that nobody waits for. A probe that returned an error because its context was over has done as
 // it should: that is no late reply.
-func (c *Coordinator[H, ID]) drop(peer PeerID, ev *Event[H]) {
-	if ev.over == nil {
+func (c *Coordinator[H, ID]) drop(ev *Event[H]) {
+	if !ev.obeyed {
+		peer := ev.peer
+		if peer == "" && ev.Index >= 0 && ev.Index < len(c.peers) {
+			peer = c.peers[ev.Index].Peer
+		}
 		told(c.trace.LateReply, LateReplyInfo{c.req, peer, len(ev.Hits), ev.Err})
 	}
+	ev.Hits = nil
 }
 
-// settle makes the line of a peer that is waited for final.
-func (c *Coordinator[H, ID]) settle(now time.Time, i int, status Status, err error) {
+// conclude makes the line of a peer that is waited for final.
+func (c *Coordinator[H, ID]) conclude(now time.Time, i int, status Status, err error) {
 	peer := &c.peers[i]
 	peer.Status, peer.Err, peer.Elapsed = status, err, now.Sub(c.askedAt[i])
 	c.inFlight--
 	told(c.trace.ProbeDone, ProbeDoneInfo{c.req, *peer})
 }
 
-// replied reports whether a reply with this error has hits that count.
-func replied(err error) bool { return err == nil || errors.Is(err, ErrPartial) && asPanic(err) == nil }
-
-// outcome tells what a probe's error makes of its peer. over is the error of the probe's context, if that was over when
-// the probe returned: whatever the probe says then is a consequence of it, in the words of its transport.
-func (c *Coordinator[H, ID]) outcome(i int, err, over error) (Status, error) {
-	var timeout interface{ Timeout() bool }
-	switch {
-	case err == nil:
-		return Answered, nil
-	case asPanic(err) != nil: // whatever it panicked with
-		return Failed, err
-	case errors.Is(err, ErrPartial):
-		return Incomplete, err
-	case errors.Is(over, context.DeadlineExceeded):
-		return TimedOut, c.late(i, err)
-	case over != nil:
-		return Abandoned, err
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return TimedOut, err
-	default:
-		return Failed, err
+// outcome tells what a reply makes of its peer.
+func (c *Coordinator[H, ID]) outcome(now time.Time, ev *Event[H]) (Status, error) {
+	status := ev.status
+	if status == NotAsked { // stepped by hand
+		status = classify(ev.Err)
+		deadline := c.deadline(c.askedAt[ev.Index])
+		if status == Failed && !deadline.IsZero() && !now.Before(deadline) {
+			return TimedOut, c.late(ev.Index, ev.Err)
+		}
 	}
+	if status == TimedOut && ev.obeyed {
+		return status, c.late(ev.Index, ev.Err)
+	}
+	return status, ev.Err
 }
 
-// late is the error of a peer that gave no hits by the deadline, and err what its probe said instead, or nil. A probe
-// that only says that the deadline is exceeded has nothing to add, so that its report is the same whether its word or
-// the deadline is noticed first.
-func (c *Coordinator[H, ID]) late(i int, err error) error {
-	e := &lateError{}
-	if c.peerDeadline > 0 && (c.until.IsZero() || !c.askedAt[i].Add(c.peerDeadline).After(c.until)) {
+// deadline is when a peer is given up on that was asked at a time: at its own deadline or the query's, or never.
+func (c *Coordinator[H, ID]) deadline(askedAt time.Time) time.Time {
+	if own := askedAt.Add(c.peerDeadline); c.peerDeadline > 0 && (c.until.IsZero() || own.Before(c.until)) {
+		return own
+	}
+	return c.until
+}
+
+// late is the error of a peer that gave no hits by the deadline, and said what its probe said instead, or nil.
+func (c *Coordinator[H, ID]) late(i int, said error) error {
+	e := &lateError{said: said}
+	if c.peerDeadline > 0 && !c.askedAt[i].Add(c.peerDeadline).After(c.deadline(c.askedAt[i])) {
 		e.deadline = c.peerDeadline
 	}
-	if err == nil || errors.Is(err, context.DeadlineExceeded) {
-		return e
-	}
-	return fmt.Errorf("%w: %w", e, err)
+	return e
 }
 
 // lateError is the error of a peer that has not answered in time.
-type lateError struct{ deadline time.Duration } // the peer's own; 0 if it was the query's that had come
+type lateError struct {
+	deadline time.Duration // the peer's own; 0 if it was the query's that had come
+	said     error         // what the probe said instead; may be nil
+}
 
 func (e *lateError) Error() string {
-	if e.deadline == 0 {
-		return "scatter: the query's time was up"
+	s := "scatter: the query's time was up"
+	if e.deadline != 0 {
+		s = fmt.Sprintf("scatter: no reply within %v", e.deadline)
 	}
-	return fmt.Sprintf("scatter: no reply within %v", e.deadline)
+	if e.said != nil {
+		s += ": " + e.said.Error()
+	}
+	return s
 }
 
 func (e *lateError) Timeout() bool { return true }
-func (e *lateError) Unwrap() error { return context.DeadlineExceeded }
+
+func (e *lateError) Unwrap() []error {
+	if e.said == nil {
+		return []error{context.DeadlineExceeded}
+	}
+	return []error{context.DeadlineExceeded, e.said}
+}
 
 // merge ends the query: it gives up on the peers still out, and makes the Response.
 func (c *Coordinator[H, ID]) merge(now time.Time) {
-	r := &Response[H]{Peers: c.peers, PeersConsulted: c.asked, Partial: len(c.peers) == 0}
-	replies := 0
 	for i := range c.peers {
 		peer := &c.peers[i]
-		switch peer.Status {
-		case asking:
-			if c.cause != nil {
-				c.settle(now, i, Abandoned, c.cause)
-			} else {
-				c.settle(now, i, TimedOut, c.late(i, nil))
-			}
-		case NotAsked:
-			peer.Err = c.cause
-			if c.cause == nil {
-				peer.Err = &lateError{}
-			}
+		if peer.Status != asking && peer.Status != NotAsked {
+			continue
 		}
+		status, err := TimedOut, error(nil)
+		switch {
+		case c.cause != nil:
+			status, err = Abandoned, c.cause
+		case c.enough:
+			status, err = Spare, ErrEnough
+		case peer.Status == asking:
+			err = c.late(i, nil)
+		default:
+			err = &lateError{}
+		}
+		if peer.Status == asking {
+			c.conclude(now, i, status, err)
+		} else {
+			peer.Err = err
+		}
+	}
+	r := &Response[H]{Peers: c.peers, PeersConsulted: c.asked, Coverage: c.share()}
+	r.Partial = r.Coverage < 1
+	if c.coverage != nil && r.Partial {
+		r.Missing = c.coverage.gaps(c.report)
+	}
+	replies := 0
+	for _, peer := range c.peers {
 		switch peer.Status {
 		case Answered, Incomplete:
 			replies++
@@ -408,7 +651,6 @@ func (c *Coordinator[H, ID]) merge(now time.Time) {
 		case Failed:
 			r.PeersFailed++
 		}
-		r.Partial = r.Partial || peer.Status != Answered
 	}
 	began, ended := now, now
 	if c.clock != nil {
@@ -416,6 +658,7 @@ func (c *Coordinator[H, ID]) merge(now time.Time) {
 	}
 	var duplicates int
 	r.Hits, duplicates = mergeSorted(nil, c.lists, c.req.K, c.order)
+	c.lists = nil
 	if c.clock != nil {
 		ended = c.clock()
 	}
@@ -424,4 +667,16 @@ func (c *Coordinator[H, ID]) merge(now time.Time) {
 	}
 	c.response = r
 	told(c.trace.MergeDone, MergeInfo{c.req, replies, len(r.Hits), duplicates, r.Partial, ended.Sub(began)})
+}
+
+// report returns what became of a peer of the Cover.
+func (c *Coordinator[H, ID]) report(number int32) PeerReport {
+	if i := slices.Index(c.numbers, number); i >= 0 {
+		return c.peers[i]
+	}
+	report := PeerReport{Peer: c.coverage.ring.peers[number], Status: Dead}
+	if c.standbys != nil && c.standbys.ready.has(number) {
+		report.Status = NotAsked
+	}
+	return report
 }

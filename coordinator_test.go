@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"net/url"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -238,9 +241,13 @@ func TestCoordinatorPartial(t *testing.T) {
 		{"panic with ErrPartial", &Event[Hit[string]]{Err: &PanicError{Value: ErrPartial}}, Failed, "ok", 0, 1},
 		{"exit", &Event[Hit[string]]{Err: ErrGoexit}, Failed, "ok", 0, 1},
 		{"deadline of its own", &Event[Hit[string]]{Err: ctxErr}, TimedOut, "ok", 1, 0},
+		{"timeout in a wrapper that is none", &Event[Hit[string]]{Err: &url.Error{Err: ctxErr}}, TimedOut, "ok", 1, 0},
+		{"no timeout, though it could be", &Event[Hit[string]]{Err: &net.OpError{Err: syscall.ECONNREFUSED}}, Failed, "ok", 0, 1},
+		{"part, because of a panic elsewhere", &Event[Hit[string]]{Err: fmt.Errorf("%w: %w", ErrPartial, &PanicError{})},
+			Incomplete, "ok x", 0, 0},
 		{"timeout of a connection", &Event[Hit[string]]{Err: os.ErrDeadlineExceeded}, TimedOut, "ok", 1, 0},
-		{"error after its deadline", &Event[Hit[string]]{Err: errBroke, over: context.DeadlineExceeded}, TimedOut, "ok", 1, 0},
-		{"error after the cancel", &Event[Hit[string]]{Err: errBroke, over: context.Canceled}, Abandoned, "ok", 0, 0},
+		{"error after its deadline", &Event[Hit[string]]{Err: errBroke, status: TimedOut, obeyed: true}, TimedOut, "ok", 1, 0},
+		{"error after the cancel", &Event[Hit[string]]{Err: errBroke, status: Abandoned, obeyed: true}, Abandoned, "ok", 0, 0},
 		{"part", &Event[Hit[string]]{Err: fmt.Errorf("2 of 3 shards: %w", ErrPartial)}, Incomplete, "ok x", 0, 0},
 	}
 	for _, tt := range tests {
@@ -266,8 +273,8 @@ func TestCoordinatorPartial(t *testing.T) {
 
 // A timeout says how long was waited, or that the query's own time was up, and what the probe made of it if that is more.
 func TestCoordinatorTimeoutErrors(t *testing.T) {
-	obeyed := &Event[Hit[string]]{Kind: Replied, Index: 0, Err: context.DeadlineExceeded, over: context.DeadlineExceeded}
-	said := &Event[Hit[string]]{Kind: Replied, Index: 1, Err: errBroke, over: context.DeadlineExceeded}
+	obeyed := &Event[Hit[string]]{Kind: Replied, Index: 0, status: TimedOut, obeyed: true}
+	said := &Event[Hit[string]]{Kind: Replied, Index: 1, Err: errBroke}
 
 	s := newStepped(t, 9, Options{PeerDeadline: time.Second}, "a", "b", "c")
 	s.begin()
@@ -289,6 +296,78 @@ func TestCoordinatorTimeoutErrors(t *testing.T) {
 	require.EqualError(t, r.Peers[1].Err, "scatter: the query's time was up: broke")
 	require.EqualError(t, r.Peers[2].Err, "scatter: the query's time was up")
 	require.EqualError(t, r.Peers[3].Err, "scatter: the query's time was up")
+}
+
+// Which deadline it was, and that by hand an error after it is a timeout as well, and one before it isn't.
+func TestCoordinatorWhichDeadline(t *testing.T) {
+	tests := []struct {
+		own   time.Duration
+		query float64
+		at    float64
+		want  string
+	}{
+		{time.Second, 1, 1, "scatter: no reply within 1s: broke"},
+		{time.Second, 0, 1.5, "scatter: no reply within 1s: broke"},
+		{time.Second, 0, 0.9, "broke"},
+		{-1, 1, 1, "scatter: the query's time was up: broke"},
+		{-1, 0, 1e6, "broke"},
+	}
+	for _, tt := range tests {
+		s := newStepped(t, 9, Options{PeerDeadline: tt.own}, "a")
+		begin := &Event[Hit[string]]{Kind: Begin}
+		if tt.query > 0 {
+			begin.Deadline = at(tt.query)
+		}
+		s.step(0, begin)
+		s.fail(tt.at, 0, errBroke)
+		require.EqualError(t, s.Response().Peers[0].Err, tt.want)
+		require.ErrorIs(t, s.Response().Peers[0].Err, errBroke)
+	}
+}
+
+// What no Ask had is dropped, and a second Begin changes nothing.
+func TestCoordinatorForeignEvents(t *testing.T) {
+	s := newStepped(t, 9, Options{Limit: 1}, "a", "b")
+	s.begin()
+	for _, index := range []int{-1, 2} {
+		s.reply(1, index, Hit[string]{"x", 1})
+	}
+	require.Len(t, s.late, 2)
+	again := &Event[Hit[string]]{Kind: Begin, Deadline: at(2)}
+	s.step(1, again)
+	for kind := range EventKind(20) {
+		if kind > Cancel && kind != timeUp && kind != graceUp {
+			s.step(1, &Event[Hit[string]]{Kind: kind})
+		}
+	}
+	s.reply(2, 0)
+	s.step(3, again)
+	s.wantState(Gather)
+	s.reply(4, 1, make(hitList, 12)...)
+	r := s.wantLedger("a Answered 0 2", "b Answered 12 2")
+	require.Equal(t, 4*time.Second, r.Elapsed)
+	require.Equal(t, []State{Init, Fanout, Gather, Merging}, s.state)
+}
+
+// An overdue peer is settled when that is noticed, and its time is what it had.
+func TestCoordinatorLateAdvance(t *testing.T) {
+	s := newStepped(t, 9, Options{PeerDeadline: time.Second}, "a")
+	s.begin()
+	s.advance(1.7)
+	s.wantLedger("a TimedOut 0 1.7")
+}
+
+// The clock measures the merge.
+func TestCoordinatorClock(t *testing.T) {
+	s := newStepped(t, 9, Options{}, "a")
+	var merged MergeInfo
+	s.Coordinator.trace.MergeDone = func(i MergeInfo) { merged = i }
+	seconds := 0.0
+	s.clock = func() time.Time { seconds += 10; return at(seconds) }
+	s.begin()
+	s.reply(1, 0)
+	require.Equal(t, 10*time.Second, merged.Elapsed)
+	require.Equal(t, 30*time.Second, s.Response().Elapsed)
 }
 
 // Rule 7: all peers failed is no empty success.
@@ -475,6 +554,7 @@ func TestCoordinatorArguments(t *testing.T) {
 		{&Request{K: 1}, ask, nil, "scatter: Request.Query is nil"},
 		{&Request{Query: Text{}}, ask, nil, "scatter: Request.K is 0, must be at least 1"},
 		{&Request{Query: Text{}, K: -3}, ask, nil, "scatter: Request.K is -3, must be at least 1"},
+		{&Request{Query: (*KNN)(nil), K: 1}, ask, nil, "scatter: Request.Query is a nil *scatter.KNN"},
 		{&Request{Query: KNN{Ranking: 9}, K: 1}, ask, nil,
 			"scatter: the Order of Request.Query is unknown: scatter.Order(9)"},
 		{&good, ask, &Options{Limit: -2}, "scatter: Options.Limit is -2, must not be negative"},

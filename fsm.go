@@ -24,7 +24,7 @@ type PanicError struct {
 	Stack []byte // of the goroutine, at the panic, as debug.Stack formats it
 }
 
-// Error tells the value in one line, without the stack.
+// Error tells the value, without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("scatter: panic: %v", e.Value) }
 
 // Unwrap returns Value if it is an error, and nil otherwise.
@@ -401,7 +401,10 @@ func (c *Control[S, E]) machine(method string) *Machine[S, E] {
 // A panic in a handler passes through Run to its caller.
 func Run[S comparable, E any](ctx context.Context, m *Machine[S, E], inbox <-chan E) error {
 	var wake alarm
-	err := m.Advance(time.Now())
+	var err error
+	if m.stopped || !m.entered { // else what is due comes after what inbox holds, as always
+		err = m.Advance(time.Now())
+	}
 	for !m.stopped {
 		var due <-chan time.Time
 		if deadline, ok := m.Deadline(); ok {
@@ -418,11 +421,12 @@ func Run[S comparable, E any](ctx context.Context, m *Machine[S, E], inbox <-cha
 			}
 		case <-due:
 			wake.rung = true
-			if err = stepHeld(m, inbox); !m.stopped {
-				err = m.Advance(time.Now())
+			now := time.Now()
+			if err = stepHeld(m, inbox, now); !m.stopped {
+				err = m.Advance(now)
 			}
 		case <-ctx.Done():
-			if err = stepHeld(m, inbox); !m.stopped {
+			if err = stepHeld(m, inbox, time.Now()); !m.stopped {
 				return context.Cause(ctx)
 			}
 		}
@@ -431,15 +435,16 @@ func Run[S comparable, E any](ctx context.Context, m *Machine[S, E], inbox <-cha
 }
 
 // stepHeld steps m through the events that inbox holds now, not through those that come meanwhile, or it would never
-// end. Where there is no buffer, one that a sender stands ready with counts.
-func stepHeld[S comparable, E any](m *Machine[S, E], inbox <-chan E) error {
+// end, and all at this time, so that handlers that take long make no further timeout due before what comes meanwhile. Where
+// there is no buffer, one that a sender stands ready with counts.
+func stepHeld[S comparable, E any](m *Machine[S, E], inbox <-chan E, now time.Time) error {
 	for range max(1, len(inbox)) {
 		select {
 		case ev, open := <-inbox:
 			if !open {
 				return nil
 			}
-			if err := m.Step(time.Now(), ev); m.stopped {
+			if err := m.Step(now, ev); m.stopped {
 				return err
 			}
 		default: // nobody stands ready, or somebody else reads from it too

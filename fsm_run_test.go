@@ -217,18 +217,18 @@ func testRunStoppedMachine(t *testing.T) {
 func TestStepHeld(t *testing.T) { synctest.Test(t, testStepHeld) }
 func testStepHeld(t *testing.T) {
 	m, h := newTimed(nil)
-	require.NoError(t, stepHeld(m, nil))
-	require.NoError(t, stepHeld(m, make(chan string)))
+	require.NoError(t, stepHeld(m, nil, time.Now()))
+	require.NoError(t, stepHeld(m, make(chan string), time.Now()))
 
 	closed := inboxOf("a", "b")
 	close(closed)
-	require.NoError(t, stepHeld(m, closed))
-	require.NoError(t, stepHeld(m, closed))
+	require.NoError(t, stepHeld(m, closed, time.Now()))
+	require.NoError(t, stepHeld(m, closed, time.Now()))
 
 	ready := make(chan string)
 	go func() { ready <- "c" }()
 	synctest.Wait()
-	require.NoError(t, stepHeld(m, ready))
+	require.NoError(t, stepHeld(m, ready, time.Now()))
 	wantLog(t, h, "0s idle>idle", "0s idle a", "0s idle b", "0s idle c")
 }
 
@@ -531,4 +531,32 @@ func TestCaught(t *testing.T) {
 	require.ErrorAs(t, run(func() { panic("why") }), &p)
 	require.Equal(t, "why", p.Value)
 	require.True(t, strings.HasPrefix(string(p.Stack), "goroutine "))
+}
+
+type handlerFunc func(c *Control[string, string], s, ev string) string
+
+func (f handlerFunc) Handle(c *Control[string, string], s, ev string) string { return f(c, s, ev) }
+
+// What the inbox holds comes before a timeout that is due, when Run begins as well.
+func TestRunDeliversBeforeWhatIsDueAtFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		m := NewMachine[string, string](handlerFunc(func(c *Control[string, string], s, ev string) string {
+			got = append(got, ev)
+			switch ev {
+			case "arm":
+				c.Timeout("x", time.Second, "late")
+			case "cancel":
+				c.CancelTimeout("x")
+				c.Stop(nil)
+			}
+			return s
+		}), "")
+		require.NoError(t, m.Step(time.Now(), "arm"))
+		time.Sleep(2 * time.Second)
+		inbox := make(chan string, 1)
+		inbox <- "cancel"
+		require.NoError(t, Run(t.Context(), m, inbox))
+		require.Equal(t, []string{"arm", "cancel"}, got)
+	})
 }

@@ -168,6 +168,31 @@ func TestMergeEqualCopiesOfUnequalBits(t *testing.T) {
 	}
 }
 
+// Duplicates are counted on each way in which they are found: beside each other, further down, and by ID.
+func TestMergeCountsDuplicates(t *testing.T) {
+	tests := []struct {
+		order Order
+		lists [][]Hit[string]
+		want  int
+	}{
+		{ScoreAscending, [][]Hit[string]{{{"a", 1}}, {{"a", 1}}, {{"a", 1}}}, 2},
+		{ScoreAscending, [][]Hit[string]{{{"a", 1}}, {{"a", 2}}, {{"b", 3}}}, 1},
+		{ScoreAscending, [][]Hit[string]{{{"a", 1}, {"b", 1}}, {{"a", 1}, {"b", 1}}, {{"a", 1}}}, 3},
+		{IDAscending, [][]Hit[string]{{{"a", 1}, {"b", 1}}, {{"a", 2}}}, 1},
+	}
+	for _, tt := range tests {
+		_, got := mergeSorted(nil, tt.lists, 9, tt.order)
+		require.Equal(t, tt.want, got, "%v", tt.lists)
+	}
+}
+
+// Rule 2: what stands in dst has no part in the merge.
+func TestAppendMergeDeduplicatesBehindDst(t *testing.T) {
+	dst := []Hit[string]{{"a", 0}, {"b", 0}, {"c", 0}}
+	got := AppendMerge(dst, [][]Hit[string]{{{"a", 1}}, {{"a", 2}, {"b", 3}}}, 9, ScoreAscending)
+	require.Equal(t, "a b c a b", ids(got))
+}
+
 // Rule 2: duplicates take no places of the top-K.
 func TestMergeFillsUpBehindDuplicates(t *testing.T) {
 	same := []Hit[string]{{"a", 1}, {"b", 2}, {"c", 3}}
@@ -293,6 +318,8 @@ func TestMergeKindsOfID(t *testing.T) {
 	for _, order := range allOrders {
 		floats := Merge([][]Hit[float64]{{{nan64, 1}, {2, 1}}, {{nan64, 1}, {0, 1}, {1, 1}}}, 9, order)
 		require.Equal(t, "[{NaN 1} {0 1} {1 1} {2 1}]", fmt.Sprint(floats))
+		floats = Merge([][]Hit[float64]{{{nan64, 1}}, {{nan64, 2}}, {{math.Copysign(0, -1), 3}, {0, 4}}}, 9, order)
+		require.Len(t, floats, 2)
 		bytes := Merge([][]Hit[uint8]{{{3, 1}, {9, 1}}, {{1, 1}, {3, 1}}}, 9, order)
 		require.Equal(t, []Hit[uint8]{{1, 1}, {3, 1}, {9, 1}}, bytes)
 	}

@@ -54,7 +54,9 @@ func (Regex) Order() Order { return IDAscending }
 // req.Query's Order. Unsorted hits are noticed and sorted in a copy; more than K are no fault, only waste.
 //
 // ctx carries the peer's deadline and ends early if the query does. A probe should return soon after; one that doesn't
-// loses its hits and holds up nobody, but keeps its goroutine. Several probes run at once, each on a goroutine of its own.
+// loses its hits and holds up nobody, but keeps its goroutine. One that coordinates peers of its own and wants to give
+// what it has when time is up must do so a little before ctx's deadline: see Options.Reserve. Several probes run at once,
+// each on a goroutine of its own.
 //
 // The hits returned are read until Broadcast returns, and the answer shares what they point to; they are never written
 // to. With an error, they are dropped, unless the error is [ErrPartial]. A panic, or runtime.Goexit, is an error of
@@ -66,24 +68,53 @@ type Probe[H any] func(ctx context.Context, peer PeerID, req *Request) ([]H, err
 // count, the peer's status is [Incomplete], and the Response is Partial.
 var ErrPartial = errors.New("scatter: the peer's reply is partial")
 
-// runProbe asks the peer that reply is of, and puts into it what came of that, however the probe ends. The order of the
-// hits is checked here, side by side with the other probes, and not on the goroutine that the caller waits on.
+// runProbe asks the peer that reply is of, and puts into it what came of that, however the probe ends. What it takes to
+// judge a reply is done here, side by side with the other probes and where a panic is contained, and not on the goroutine
+// that the caller waits on: to check the order of the hits, and to ask the error what it is.
 func runProbe[H Ranked[ID], ID cmp.Ordered](
 	ctx context.Context, probe Probe[H], req *Request, order Order, reply *Event[H],
 ) {
 	returned := false
 	defer func() {
 		if err := caught(returned, recover()); err != nil {
-			reply.Hits, reply.Err = nil, err
+			reply.Hits, reply.Err, reply.status = nil, err, Failed
 		}
 	}()
 	reply.Hits, reply.Err = probe(ctx, reply.peer, req)
-	if reply.Err != nil {
-		reply.over = ctx.Err()
+	reply.status = classify(reply.Err)
+	switch {
+	case reply.status == Answered || reply.status == Incomplete:
+		if !inOrder(reply.Hits, order) {
+			reply.Hits = sortedCopy(reply.Hits, order)
+		}
+		reply.sorted = true
+	case ctx.Err() == nil:
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		// Whatever the probe says now is a consequence of that, in the words of its transport.
+		reply.status, reply.obeyed = TimedOut, true
+		if errors.Is(reply.Err, context.DeadlineExceeded) {
+			reply.Err = nil // it has nothing to add to what the Coordinator will say
+		}
+	default:
+		reply.status, reply.obeyed, reply.cause = Abandoned, true, context.Cause(ctx)
 	}
-	if replied(reply.Err) && !inOrder(reply.Hits, order) {
-		reply.Hits = sortedCopy(reply.Hits, order)
-	}
-	reply.sorted = true
 	returned = true
+}
+
+// classify tells what a probe's error makes of its peer, from the error alone.
+func classify(err error) Status {
+	if err == nil {
+		return Answered
+	}
+	if _, panicked := err.(*PanicError); panicked { // with whatever value; not a panic that err only tells of
+		return Failed
+	}
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.Is(err, ErrPartial):
+		return Incomplete
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return TimedOut
+	}
+	return Failed
 }

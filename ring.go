@@ -109,12 +109,13 @@ type Liveness func(PeerID) bool
 
 func (live Liveness) of(peer PeerID) bool { return live == nil || live(peer) }
 
-// Role is why a peer stands in a preference list. The zero value is Primary.
+// Role is why a peer stands in a preference list, or was asked in a query. The zero value is Primary.
 type Role uint8
 
 const (
-	Primary  Role = iota // the peer is one of the token's first n owners
-	Fallback             // the peer stands in for a primary that is dead
+	Primary  Role = iota // one of the token's first n owners; of a query, one of the peers it was to ask
+	Fallback             // it stands in for a primary that is dead; of a query, for one that has failed
+	Hedge                // of a query alone: it was asked because a peer was late
 
 	vacant // a dead primary's slot, while PreferenceList looks for a fallback
 )
@@ -125,6 +126,8 @@ func (r Role) String() string {
 		return "Primary"
 	case Fallback:
 		return "Fallback"
+	case Hedge:
+		return "Hedge"
 	}
 	return fmt.Sprintf("Role(%d)", uint8(r))
 }

@@ -1,7 +1,6 @@
 package scatter
 
 import (
-	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,15 +11,18 @@ import (
 // nil, and a nil *Trace traces nothing.
 //
 // They are called without a lock held, on the goroutine that called [Broadcast], one at a time, and the query waits for
-// them; LateReply alone may be called on other goroutines too, at the same time as the others, and after Broadcast has
-// returned. One Trace may serve many queries at once: Request tells them apart. The functions must not write to what
-// an Info points to.
+// them while its deadlines run: they must be quick. A panic in one passes to Broadcast's caller. LateReply alone may be
+// called on other goroutines too, at the same time as the others and after Broadcast has returned; a panic in it there
+// ends the program. One Trace may serve many queries at once; Request tells them apart, unless queries share one. The
+// functions must not write to what an Info points to.
 type Trace struct {
 	StateEntered func(StateInfo)      // the query has entered a state, Init included
-	ProbeStarted func(ProbeStartInfo) // a peer is about to be asked
+	ProbeStarted func(ProbeStartInfo) // a peer has been asked just now
 	ProbeDone    func(ProbeDoneInfo)  // a peer that was asked has answered, failed, or was given up on
 	MergeDone    func(MergeInfo)      // the answer is ready
 	LateReply    func(LateReplyInfo)  // a reply was dropped, because nobody waited for it any more
+
+	starting func() // a goroutine is about to be started for a probe; for a Searcher, which counts them
 }
 
 // StateInfo is what [Trace].StateEntered is told.
@@ -33,6 +35,7 @@ type StateInfo struct {
 type ProbeStartInfo struct {
 	Request  *Request
 	Peer     PeerID
+	Role     Role
 	Deadline time.Time // the peer's; zero if it has none
 }
 
@@ -81,7 +84,7 @@ func ZapTrace(logger *zap.Logger) *Trace {
 		},
 		ProbeStarted: func(i ProbeStartInfo) {
 			log(zap.DebugLevel, "scatter: probe started", i.Request, func() []zap.Field {
-				return []zap.Field{zap.String("peer", string(i.Peer)), zap.Time("deadline", i.Deadline)}
+				return []zap.Field{zap.String("peer", string(i.Peer)), zap.Stringer("role", i.Role), zap.Time("deadline", i.Deadline)}
 			})
 		},
 		ProbeDone: func(i ProbeDoneInfo) {
@@ -125,9 +128,9 @@ func ZapTrace(logger *zap.Logger) *Trace {
 	}
 }
 
+// asPanic returns err if it is a panic of the probe itself, and not one that err tells of.
 func asPanic(err error) *PanicError {
-	var panicked *PanicError
-	errors.As(err, &panicked)
+	panicked, _ := err.(*PanicError)
 	return panicked
 }
 
@@ -148,12 +151,17 @@ func joinTraces(a, b *Trace) Trace {
 	case b == nil:
 		return *a
 	}
+	starting := a.starting
+	if starting == nil {
+		starting = b.starting
+	}
 	return Trace{
 		StateEntered: both(a.StateEntered, b.StateEntered),
 		ProbeStarted: both(a.ProbeStarted, b.ProbeStarted),
 		ProbeDone:    both(a.ProbeDone, b.ProbeDone),
 		MergeDone:    both(a.MergeDone, b.MergeDone),
 		LateReply:    both(a.LateReply, b.LateReply),
+		starting:     starting,
 	}
 }
 

@@ -1,0 +1,167 @@
+package scatter
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Hedging says when a [Standby] peer is asked in place of one that doesn't answer. The zero value hedges against
+// failures only, without a bound.
+type Hedging struct {
+	// Delay is how long a peer may take before standbys are asked too for what it alone was asked for. It stays asked, and
+	// whoever answers first counts. 0: only a peer that has failed is replaced.
+	Delay time.Duration
+
+	// DelayOf gives the Delay of one peer, instead of Delay, when the peer is asked: a quantile of the latencies observed,
+	// say. 0 or less: that peer is not hedged against while it is out. It is called on the goroutine that called Broadcast.
+	DelayOf func(PeerID) time.Duration
+
+	// Budget bounds how many standbys are asked, over all queries that share it. When it doesn't suffice for all that are
+	// needed in the place of a late peer, none is asked, and it is tried again after another Delay; in the place of a
+	// failed peer, as many as it lets. nil: as many as it takes.
+	Budget *Budget
+}
+
+func (h *Hedging) delayOf(peer PeerID) time.Duration {
+	switch {
+	case h == nil:
+		return 0
+	case h.DelayOf != nil:
+		return h.DelayOf(peer)
+	}
+	return h.Delay
+}
+
+// Budget bounds extra probes to a share of the ordinary ones, over time and over many queries: each ordinary probe pays
+// in a share of a probe, each extra one takes out a whole. So a few slow peers are hedged against, but a slow cluster,
+// where all would be, is not flooded. It is a token bucket that fills by requests and not by time, as the retry budgets
+// of Finagle and gRPC do.
+//
+// A Budget is safe for concurrent use. Make one with [NewBudget].
+type Budget struct {
+	share, most int64        // in millionths of a probe
+	left        atomic.Int64 // likewise
+}
+
+const budgetUnit = 1_000_000
+
+// NewBudget returns a Budget of extra probes for a share of the ordinary ones, 0.05 for one in twenty. It holds at most
+// burst extra probes, which it has from the start, so that the first queries can hedge too; burst should be several times
+// what one query pays in, share times the peers it asks, for what is paid in beyond it is lost. A share or burst below 0
+// counts as 0.
+func NewBudget(share float64, burst int) *Budget {
+	b := &Budget{share: int64(max(share, 0) * budgetUnit), most: int64(max(burst, 0)) * budgetUnit}
+	b.left.Store(b.most)
+	return b
+}
+
+// Left returns how many extra probes could be sent now.
+func (b *Budget) Left() float64 { return float64(b.left.Load()) / budgetUnit }
+
+// pay pays in for one ordinary probe. It does nothing on a nil Budget.
+func (b *Budget) pay() {
+	if b == nil {
+		return
+	}
+	for {
+		left := b.left.Load()
+		if left == b.most || b.left.CompareAndSwap(left, min(left+b.share, b.most)) {
+			return
+		}
+	}
+}
+
+// take takes out extra probes: all of want if there are so many, else at least as many as there are if some is true, and
+// else none. It returns how many. A nil Budget has no bound.
+func (b *Budget) take(want int, some bool) int {
+	if b == nil {
+		return want
+	}
+	for {
+		left := b.left.Load()
+		n := min(int64(want), left/budgetUnit)
+		if n < int64(want) && !some {
+			n = 0
+		}
+		if n == 0 || b.left.CompareAndSwap(left, left-n*budgetUnit) {
+			return int(n)
+		}
+	}
+}
+
+// standbys is what a Coordinator knows of who can be asked in another's place.
+type standbys struct {
+	hedging *Hedging
+	ready   bitset    // by the peer's number in the Cover: a standby that is not asked yet
+	hoped   bitset    // likewise: asked, and has answered or may soon
+	gain    []float64 // scratch, by the peer's number: tokens; all together they are one too many for a uint64
+	open    []int32   // scratch: slots
+}
+
+// replacements returns who is to be asked now that nothing is hoped for of a peer: standbys that hold what it was asked
+// for and nobody else may soon answer, those first that hold most of that. If the budget lets only some of them be asked,
+// those are the first, or nobody unless some is true; ok is false then.
+func (s *standbys) replacements(c *coverage, peer int32, some bool) (chosen []int32, ok bool) {
+	s.hoped.remove(peer)
+	s.open = s.open[:0]
+	for _, slot := range c.slotsOf(peer) {
+		if of := c.of(slot); !s.hoped.any(of) && !c.answered.any(of) {
+			s.open = append(s.open, slot)
+		}
+	}
+	for len(s.open) > 0 {
+		best := s.best(c)
+		if best < 0 {
+			break
+		}
+		chosen = append(chosen, best)
+		s.ready.remove(best)
+		s.hoped.add(best)
+		rest := s.open[:0]
+		for _, slot := range s.open {
+			if !s.hoped.any(c.of(slot)) {
+				rest = append(rest, slot)
+			}
+		}
+		s.open = rest
+	}
+	n := s.hedging.budget().take(len(chosen), some)
+	for _, best := range chosen[n:] {
+		s.ready.add(best)
+		s.hoped.remove(best)
+	}
+	return chosen[:n], n == len(chosen)
+}
+
+// best returns the standby that holds most of s.open, by tokens, or -1 if none holds any. Of equals it is the first.
+func (s *standbys) best(c *coverage) int32 {
+	best := int32(-1)
+	for _, slot := range s.open {
+		_, width := c.width(slot) // a range of 2^64 tokens has one holder and so no standby
+		for _, peer := range c.of(slot) {
+			if s.ready.has(peer) {
+				s.gain[peer] += float64(width)
+			}
+		}
+	}
+	for _, slot := range s.open {
+		for _, peer := range c.of(slot) {
+			if gain := s.gain[peer]; gain > 0 && (best < 0 || gain > s.gain[best] || gain == s.gain[best] && peer < best) {
+				best = peer
+			}
+		}
+	}
+	for _, slot := range s.open {
+		for _, peer := range c.of(slot) {
+			s.gain[peer] = 0
+		}
+	}
+	return best
+}
+
+func (h *Hedging) budget() *Budget {
+	if h == nil {
+		return nil
+	}
+	return h.Budget
+}
