@@ -632,8 +632,11 @@ func (c *Coordinator[H, ID]) merge(now time.Time) {
 		}
 		if peer.Status == asking {
 			c.conclude(now, i, status, err)
-		} else {
-			peer.Err = err
+			continue
+		}
+		peer.Err = err
+		if peer.Role != Primary {
+			c.standbys.hedging.budget().giveBack(1)
 		}
 	}
 	r := &Response[H]{Peers: c.peers, PeersConsulted: c.asked, Coverage: c.share()}

@@ -14,15 +14,18 @@
 //	}
 //	fmt.Println(resp.Hits, resp.Partial, resp.Peers)
 //
-// [Broadcast] is the whole of it for most. Below it, each to be used by itself: [Merge], a k-way merge of ranked lists
-// that puts out each ID once; [Ring], a token ring with preference lists and the live primary peers; [Machine], a
-// runner of state machines after Erlang/OTP's gen_statem; [Coordinator], the machine of one query, to be stepped by
-// hand; and a codec for the FTQ1 and FTR1 payloads that Dynomite peers speak ([Request], [Reply]).
+// [Broadcast] answers one query. A [Searcher] is for a program that answers many, over a ring on which everything is
+// stored several times: it asks few peers, and replicas in the place of those that fail or are late. Below them, each to
+// be used by itself: [Merge], a k-way merge of ranked lists that puts out each ID once; [Ring], a token ring with
+// preference lists and the live primary peers; [Cover], which holds of a ring who has what; [Machine], a runner of state
+// machines after Erlang/OTP's gen_statem; [Coordinator], the machine of one query, to be stepped by hand; and a codec
+// for the FTQ1 and FTR1 payloads that Dynomite peers speak ([Request], [Reply]).
 //
 // # Partial answers
 //
 // A peer that is slow, down or broken costs its own hits, not the query. [Response].Partial is true exactly when some
-// peer's hits are missing, and the ledger, [Response].Peers, has a line for each peer that says why.
+// hits are missing, and the ledger, [Response].Peers, has a line for each peer that says why. With a [Cover] hits are
+// missing only where no replica has answered, and [Response].Missing names the token ranges.
 //
 // # Determinism
 //
@@ -36,14 +39,15 @@
 //
 // # Concurrency
 //
-// Functions may be called by any number of goroutines at once. A [Ring] and an [Actor] are safe for concurrent use; a
-// [Machine] and with it a [Coordinator] belong to one goroutine. No goroutine is started at import, by a constructor, or
-// by anything but Broadcast, one for each probe in flight and now and then one that waits for room under a shared cap,
-// and [Start], one.
+// Functions may be called by any number of goroutines at once. A [Ring], a [Cover], a [Budget], an [Actor] and a
+// [Searcher] are safe for concurrent use; a [Machine] and with it a [Coordinator] belong to one goroutine. No goroutine
+// is started at import or by a constructor. Broadcast starts one for each probe in flight, and now and then one that
+// waits for room under a shared cap; [Start] one; and a Searcher one for each query that callers share, and one in Close.
 //
 // # References
 //
 //   - DeCandia et al., Dynamo: Amazon's Highly Available Key-value Store, SOSP 2007: the ring and its preference lists.
+//   - Dean and Barroso, The Tail at Scale, CACM 56(2), 2013: hedged requests.
 //   - Erlang/OTP, gen_statem: https://www.erlang.org/doc/apps/stdlib/gen_statem.html, the machine.
 //   - Knuth, The Art of Computer Programming, volume 3, section 5.4.1: merging by a tree of winners.
 package scatter

@@ -60,12 +60,22 @@ func (b *Budget) Left() float64 { return float64(b.left.Load()) / budgetUnit }
 
 // pay pays in for one ordinary probe. It does nothing on a nil Budget.
 func (b *Budget) pay() {
-	if b == nil {
-		return
+	if b != nil {
+		b.add(b.share)
 	}
+}
+
+// giveBack undoes take for n extra probes that were not sent after all. It does nothing on a nil Budget.
+func (b *Budget) giveBack(n int) {
+	if b != nil {
+		b.add(int64(n) * budgetUnit)
+	}
+}
+
+func (b *Budget) add(n int64) {
 	for {
 		left := b.left.Load()
-		if left == b.most || b.left.CompareAndSwap(left, min(left+b.share, b.most)) {
+		if left == b.most || b.left.CompareAndSwap(left, min(left+n, b.most)) {
 			return
 		}
 	}

@@ -337,6 +337,23 @@ func TestCoordinatorHedgeWithinLimit(t *testing.T) {
 	require.False(t, s.Response().Partial)
 }
 
+// Rule 27: a standby whose turn doesn't come gives its share of the budget back.
+func TestCoordinatorHedgeGivesBack(t *testing.T) {
+	budget := NewBudget(0, 2)
+	opts := Options{Cover: quarters(), Standby: []PeerID{"b", "d"}, Hedging: &Hedging{Delay: time.Second, Budget: budget}, Limit: 2}
+	s := newStepped(t, 9, opts, "a", "c")
+	s.begin()
+	s.advance(1)
+	require.Zero(t, budget.Left())
+	s.reply(2, 1)
+	s.reply(3, 0)
+	r := s.wantLedger("a Answered 0 3", "c Answered 0 2", "b Spare 0 1", "d NotAsked 0 0")
+	require.Equal(t, 1.0, budget.Left())
+	require.Equal(t, Hedge, r.Peers[3].Role)
+	var unbounded *Budget
+	unbounded.giveBack(1)
+}
+
 // Rule 28: less coverage than is required is an error that holds the Response.
 func TestCoordinatorRequire(t *testing.T) {
 	ask := func(require float64) (*stepped, error) {

@@ -3,6 +3,7 @@ module github.com/scatterknn/scatter/examples
 go 1.26.0
 
 require (
+	github.com/failsafe-go/failsafe-go v0.9.8
 	github.com/ncruces/go-sqlite3 v0.36.0
 	github.com/scatterknn/scatter v0.0.0
 	go.uber.org/zap v1.28.0
@@ -11,6 +12,7 @@ require (
 )
 
 require (
+	github.com/bits-and-blooms/bitset v1.24.4 // indirect
 	github.com/ncruces/go-sqlite3-wasm/v6 v6.4.35401 // indirect
 	github.com/ncruces/julianday v1.0.0 // indirect
 	go.uber.org/multierr v1.10.0 // indirect

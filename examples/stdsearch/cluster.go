@@ -20,10 +20,11 @@ const tokensPerNode = 32
 // cluster is a number of nodes and the ring that says which of them holds what. In a real one each node would be a
 // process of its own, and reach a call over the network.
 type cluster struct {
-	ring    *scatter.Ring
-	nodes   map[scatter.PeerID]*node
-	faults  faults
-	options *scatter.Options
+	ring     *scatter.Ring
+	replicas int // of each document
+	nodes    map[scatter.PeerID]*node
+	faults   faults
+	options  *scatter.Options
 }
 
 // faults is what the user wants to go wrong.
@@ -43,21 +44,21 @@ func nodeName(i int) scatter.PeerID { return scatter.PeerID(fmt.Sprintf("node%d"
 func startCluster(
 	ctx context.Context, cfg *config, docs []document, options *scatter.Options, terminal io.Writer,
 ) (*cluster, error) {
-	c, err := newCluster(cfg.nodes, cfg.faults, options)
+	c, err := newCluster(cfg.nodes, cfg.replicas, cfg.faults, options)
 	if err != nil {
 		return nil, err
 	}
 	bar := newProgress(terminal, "indexing", len(docs)*cfg.replicas)
 	defer bar.clear()
-	if err := c.load(ctx, docs, cfg.replicas, cfg.ivf, bar.step); err != nil {
+	if err := c.load(ctx, docs, cfg.ivf, bar.step); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
 }
 
 // newCluster makes empty nodes and places them on a ring.
-func newCluster(size int, faults faults, options *scatter.Options) (*cluster, error) {
-	c := &cluster{nodes: make(map[scatter.PeerID]*node), faults: faults, options: options}
+func newCluster(size, replicas int, faults faults, options *scatter.Options) (*cluster, error) {
+	c := &cluster{replicas: replicas, nodes: make(map[scatter.PeerID]*node), faults: faults, options: options}
 	var points []scatter.Point
 	for i := range size {
 		name := nodeName(i + 1)
@@ -98,12 +99,12 @@ func ringToken(key string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// load stores each document on as many nodes as there are to be replicas, and builds every node's index.
-func (c *cluster) load(ctx context.Context, docs []document, replicas int, ivf bool, stored func()) error {
+// load stores each document on as many nodes as it has replicas, and builds every node's index.
+func (c *cluster) load(ctx context.Context, docs []document, ivf bool, stored func()) error {
 	shares := make(map[scatter.PeerID][]document)
 	for _, d := range docs {
 		key := cmp.Or(d.ID, fmt.Sprint(d.Row))
-		for _, holder := range c.ring.PreferenceList(ringToken(key), replicas, nil) {
+		for _, holder := range c.ring.PreferenceList(ringToken(key), c.replicas, nil) {
 			shares[holder.Peer] = append(shares[holder.Peer], d)
 		}
 	}
@@ -125,11 +126,22 @@ func (c *cluster) load(ctx context.Context, docs []document, replicas int, ivf b
 // live is the cluster's scatter.Liveness. In a real one a health check would know.
 func (c *cluster) live(peer scatter.PeerID) bool { return !c.faults.down[peer] }
 
-// ask puts a request to every live node and merges their answers.
-func ask[H scatter.Ranked[ID], ID cmp.Ordered](
-	ctx context.Context, c *cluster, req *scatter.Request, probe scatter.Probe[H],
-) (*scatter.Response[H], error) {
-	return scatter.Broadcast(ctx, req, c.ring.PrimaryPeers(c.live), probe, c.options)
+// hedgeDelay is how long a node may take before others are asked for what it holds.
+const hedgeDelay = 20 * time.Millisecond
+
+// newSearcher returns what puts requests to the cluster: it asks as few nodes as hold everything, others in the place of
+// those that fail or are late, and merges their answers. A program that answers many queries keeps one.
+func newSearcher[H scatter.Ranked[ID], ID cmp.Ordered](
+	c *cluster, probe scatter.Probe[H],
+) (*scatter.Searcher[H, ID], error) {
+	return scatter.NewSearcher(probe, c.ring, &scatter.SearcherOptions{
+		Options:    *c.options,
+		Replicas:   c.replicas,
+		Live:       c.live,
+		HedgeDelay: hedgeDelay,
+		HedgeShare: -1, // a program for one query has no load to spare its nodes
+		Seed:       1,  // the same plan for the same cluster, so that a fault hits the same query again
+	})
 }
 
 // reach is the way to a node, where what is to go wrong goes wrong.

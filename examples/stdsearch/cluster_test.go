@@ -15,7 +15,7 @@ import (
 
 func newTestCluster(t *testing.T, docs []document, size, replicas int, faults faults) *cluster {
 	t.Helper()
-	c, err := newCluster(size, faults, nil)
+	c, err := newCluster(size, replicas, faults, &scatter.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func newTestCluster(t *testing.T, docs []document, size, replicas int, faults fa
 		}
 	})
 	var stored atomic.Int64
-	if err := c.load(t.Context(), docs, replicas, false, func() { stored.Add(1) }); err != nil {
+	if err := c.load(t.Context(), docs, false, func() { stored.Add(1) }); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := int(stored.Load()), len(docs)*replicas; got != want {
@@ -77,9 +77,19 @@ func TestReplicasStandInForANode(t *testing.T) {
 	want := bruteForce(docs, make([]float32, 8), 20)
 	for i := range 6 { // 0: all are there
 		c := newTestCluster(t, docs, 5, 2, faults{down: map[scatter.PeerID]bool{nodeName(i): true}})
-		res, err := ask(t.Context(), c, req, c.probeRows)
+		searcher, err := newSearcher(c, c.probeRows)
 		if err != nil {
 			t.Fatal(err)
+		}
+		res, err := searcher.Search(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := searcher.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if res.Coverage != 1 {
+			t.Errorf("without node%d: coverage %v, want 1; missing %v", i, res.Coverage, res.Missing)
 		}
 		var rows []int32
 		for _, hit := range res.Hits {
@@ -104,19 +114,19 @@ func TestProbeRejectsWhatItCannotAnswer(t *testing.T) {
 }
 
 func TestLoadStopsWithItsContext(t *testing.T) {
-	c, err := newCluster(2, faults{}, nil)
+	c, err := newCluster(2, 1, faults{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.close()
 	ctx, cancel := context.WithCancel(t.Context())
-	if err := c.load(ctx, randomDocuments(100), 1, false, cancel); !errors.Is(err, context.Canceled) {
+	if err := c.load(ctx, randomDocuments(100), false, cancel); !errors.Is(err, context.Canceled) {
 		t.Errorf("load, cancelled after the first document = %v, want %v", err, context.Canceled)
 	}
 }
 
 func TestRingSharesEvenly(t *testing.T) {
-	c, err := newCluster(5, faults{}, nil)
+	c, err := newCluster(5, 1, faults{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,7 @@
 // process: it spreads some thousand documents over the nodes of a small cluster, each with an index of its own, asks
 // all of them at once and merges their answers. Nodes can be told to be dead, slow or broken.
 //
-// The way of a query is in cluster.go: ask, and the two probes. What a node does is in node.go. The rest is what goes
+// The way of a query is in cluster.go: newSearcher, and the two probes. What a node does is in node.go. The rest is what goes
 // in (corpus.go, embed.go, fvecs.go) and what comes out (report.go, recall.go).
 package main
 

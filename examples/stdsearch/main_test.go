@@ -38,10 +38,9 @@ func TestSearch(t *testing.T) {
 		`^\d+ symbols, each on 2 of 5 nodes, ready in `,
 		`^COSINE SYMBOL SUMMARY$`,
 		`^0\.\d\d\d archive/zip\.OpenReader OpenReader will open the Zip file`,
-		`^NODE STATUS HITS TIME ERROR$`,
-		`^node1 Answered 10 \d+\.\dms -$`,
-		`^node5 Answered 10 \d+\.\dms -$`,
-		`^complete answer in .*: 5 of 5 nodes consulted, 0 timed out, 0 failed$`,
+		`^NODE ROLE STATUS HITS TIME ERROR$`,
+		`^node\d Primary Answered 10 \d+\.\dms -$`,
+		`^complete answer in .*: [45] of 5 nodes consulted, 0 timed out, 0 failed, coverage 100\.0 %$`,
 		`^recall@10: 1\.000 of`)
 	for line := range strings.Lines(output) {
 		if trimmed := strings.TrimRight(line, " \n"); len([]rune(trimmed)) > 120 || trimmed != strings.TrimSuffix(line, "\n") {
@@ -50,33 +49,61 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-func TestSearchWithoutSomeNodes(t *testing.T) {
-	output := runOK(t, "-goroot", smallGoRoot(t), "-down", "node2", "-fail", "node4", "-k", "3", "parse a duration")
+// One node of five is dead, broken or slow, each in turn: with two replicas the answer is complete all the same. The
+// clock is synctest's, so that the slow node is late however fast or slow the machine is.
+func TestSearchWithAFaultyNode(t *testing.T) {
+	root := smallGoRoot(t)
+	tests := []struct {
+		flag, value string
+		sometimes   []string // when the node is among those asked at first
+	}{
+		{"-down", "node%d", nil},
+		{"-fail", "node%d", []string{`^node\d Primary Failed 0 0\.0ms told to fail by -fail$`, `^node\d Fallback Answered 10 `}},
+		{"-slow", "node%d=300ms", []string{
+			`^node\d Primary Spare 0 20\.0ms scatter: the answer is complete enough without it$`,
+			`^node\d Hedge Answered 10 0\.0ms -$`,
+			`^complete answer in 20\.0ms`,
+		}},
+	}
+	for _, tt := range tests {
+		all := ""
+		for i := range 5 {
+			synctest.Test(t, func(t *testing.T) {
+				output := runOK(t, "-goroot", root, tt.flag, fmt.Sprintf(tt.value, i+1), "sort a slice")
+				wantMatch(t, output, `sort\.Slice`, `^complete answer in .*, coverage 100\.0 %$`, `^recall@10: 1\.000 of`)
+				all += output
+			})
+		}
+		wantMatch(t, all, tt.sometimes...)
+	}
+}
+
+// Where all holders of a range are missing, the answer says so.
+func TestSearchWithoutReplicas(t *testing.T) {
+	output := runOK(t, "-goroot", smallGoRoot(t), "-replicas", "1", "-down", "node2", "-fail", "node4", "parse a duration")
 	wantMatch(t, output,
-		`time\.ParseDuration`,
-		`^node1 Answered 3 `,
-		`^node2 down - - -$`,
-		`^node4 Failed 0 .*ms told to fail by -fail$`,
-		`^partial answer in .*: 4 of 5 nodes consulted, 0 timed out, 1 failed$`,
-		`^nodes down, and not asked: 1;`)
+		`^node2 - down - - -$`,
+		`^node4 Primary Failed 0 `,
+		`^partial answer in .*: 4 of 5 nodes consulted, 0 timed out, 1 failed, coverage [3-8]\d\.\d %$`,
+		`^missing 0x[0-9a-f]{16}-0x[0-9a-f]{16} \(\d+\.\d\d%\): node[24] (Failed|Dead)`,
+		`^and \d+ more$`)
 }
 
 func TestSearchWithNoNodeLeft(t *testing.T) {
 	output := runOK(t, "-goroot", smallGoRoot(t), "-nodes", "2", "-down", "node1,node2", "parse a duration")
-	wantMatch(t, output, `^partial answer in .*: 0 of 2 nodes consulted, 0 timed out, 0 failed$`, `^recall@10: 0\.000 of`)
+	wantMatch(t, output,
+		`^partial answer in .*: 0 of 2 nodes consulted, 0 timed out, 0 failed, coverage 0\.0 %$`,
+		`^missing .* \(100\.00%\): node\d Dead, node\d Dead$`,
+		`^recall@10: 0\.000 of`)
 }
 
-// The clock is synctest's, so that the slow node is late however fast or slow the machine is.
-func TestSearchWithASlowNode(t *testing.T) {
+func TestSearchPastTheDeadline(t *testing.T) {
 	root := smallGoRoot(t)
 	synctest.Test(t, func(t *testing.T) {
-		output := runOK(t, "-goroot", root, "-slow", "node2=300ms,node3=99ms", "-deadline", "100ms", "sort a slice")
+		output := runOK(t, "-goroot", root, "-replicas", "1", "-slow", "node2=300ms", "-deadline", "100ms", "sort a slice")
 		wantMatch(t, output,
-			`sort\.Slice`,
-			`^node1 Answered 10 0\.0ms -$`,
-			`^node2 TimedOut 0 100\.0ms scatter: no reply within 100ms$`,
-			`^node3 Answered 10 99\.0ms -$`,
-			`^partial answer in 100\.0ms: 5 of 5 nodes consulted, 1 timed out, 0 failed$`)
+			`^node2 Primary TimedOut 0 100\.0ms scatter: no reply within 100ms$`,
+			`^partial answer in 100\.0ms: 5 of 5 nodes consulted, 1 timed out, 0 failed, coverage [6-9]\d\.\d %$`)
 	})
 }
 
@@ -145,13 +172,13 @@ func TestVectorsFromFiles(t *testing.T) {
 	}
 	wantMatch(t, runOK(t, files...),
 		`^400 vectors of 6 dimensions, each on 2 of 5 nodes, ready in `,
-		`^node3 Answered 5 `,
-		`^complete answer in .*: 5 of 5 nodes consulted`,
+		`^node\d Primary Answered 5 `,
+		`^complete answer in .*: [45] of 5 nodes consulted`,
 		`^partial answers: 0 of 20$`,
 		`^latency: p50 \d+\.\dms, p95 \d+\.\dms, p99 \d+\.\dms$`,
 		`^recall@5: 1\.0000 of`)
 	wantMatch(t, runOK(t, append(files, "-nodes", "2", "-replicas", "1", "-fail", "node1")...),
-		`^node1 Failed 0 `,
+		`^node1 Primary Failed 0 `,
 		`^partial answers: 20 of 20$`,
 		`^recall@5: 0\.\d*[1-9]\d* of`)
 	wantMatch(t, runOK(t, append(files, "-ivf")...), `^recall@5: [01]\.\d{4} of`)

@@ -31,26 +31,35 @@ func printLedger[H any](w io.Writer, c *cluster, res *scatter.Response[H]) {
 	for _, report := range res.Peers {
 		reports[report.Peer] = report
 	}
-	printTable(w, "NODE\tSTATUS\tHITS\tTIME\tERROR", c.names(), func(name scatter.PeerID) string {
+	printTable(w, "NODE\tROLE\tSTATUS\tHITS\tTIME\tERROR", c.names(), func(name scatter.PeerID) string {
 		report, asked := reports[name]
-		if !asked {
-			return fmt.Sprintf("%s\tdown\t-\t-\t-", name)
+		switch {
+		case c.faults.down[name]:
+			return fmt.Sprintf("%s\t-\tdown\t-\t-\t-", name)
+		case !asked:
+			return fmt.Sprintf("%s\t-\tnot needed\t-\t-\t-", name)
 		}
 		failure := "-"
 		if report.Err != nil {
 			failure = report.Err.Error()
 		}
-		return fmt.Sprintf("%s\t%v\t%d\t%s\t%s", name, report.Status, report.Hits, milliseconds(report.Elapsed), failure)
+		return fmt.Sprintf("%s\t%v\t%v\t%d\t%s\t%s",
+			name, report.Role, report.Status, report.Hits, milliseconds(report.Elapsed), failure)
 	})
 
 	verdict := "complete"
 	if res.Partial {
 		verdict = "partial"
 	}
-	fmt.Fprintf(w, "%s answer in %s: %d of %d nodes consulted, %d timed out, %d failed\n",
-		verdict, milliseconds(res.Elapsed), res.PeersConsulted, len(c.nodes), res.PeersTimedOut, res.PeersFailed)
-	if len(c.faults.down) > 0 { // an answer is partial if one who was to be asked is missing; these were not
-		fmt.Fprintf(w, "nodes down, and not asked: %d; documents that no other node holds can't be found\n", len(c.faults.down))
+	fmt.Fprintf(w, "%s answer in %s: %d of %d nodes consulted, %d timed out, %d failed, coverage %.1f %%\n", verdict,
+		milliseconds(res.Elapsed), res.PeersConsulted, len(c.nodes), res.PeersTimedOut, res.PeersFailed, 100*res.Coverage)
+	const most = 5 // gaps: more say no more
+	for i, gap := range res.Missing {
+		if i == most {
+			fmt.Fprintf(w, "and %d more\n", len(res.Missing)-i)
+			break
+		}
+		fmt.Fprintf(w, "missing %v\n", gap)
 	}
 }
 

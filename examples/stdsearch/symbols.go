@@ -39,7 +39,12 @@ func searchSymbols(ctx context.Context, cfg *config, options *scatter.Options, s
 	fmt.Fprintf(stdout, "%d symbols, each on %d of %d nodes, ready in %.1fs\n\n",
 		len(symbols), cfg.replicas, cfg.nodes, time.Since(start).Seconds())
 
-	res, err := ask(ctx, c, req, c.probeSymbols)
+	searcher, err := newSearcher(c, c.probeSymbols)
+	if err != nil {
+		return err
+	}
+	defer searcher.Close(context.WithoutCancel(ctx))
+	res, err := searcher.Search(ctx, req)
 	if err != nil {
 		return err
 	}

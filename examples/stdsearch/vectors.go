@@ -68,6 +68,11 @@ func searchVectors(ctx context.Context, cfg *config, options *scatter.Options, s
 	fmt.Fprintf(stdout, "%d vectors of %d dimensions, each on %d of %d nodes, ready in %.1fs\n",
 		len(set.base), len(set.base[0]), cfg.replicas, cfg.nodes, time.Since(start).Seconds())
 
+	searcher, err := newSearcher(c, c.probeRows)
+	if err != nil {
+		return err
+	}
+	defer searcher.Close(context.WithoutCancel(ctx))
 	var last *scatter.Response[scatter.Hit[int32]]
 	var sum float64
 	var partial int
@@ -78,7 +83,7 @@ func searchVectors(ctx context.Context, cfg *config, options *scatter.Options, s
 			Query: scatter.KNN{Field: "vector", Vector: query, Ranking: scatter.ScoreAscending},
 			K:     cfg.k,
 		}
-		if last, err = ask(ctx, c, req, c.probeRows); err != nil {
+		if last, err = searcher.Search(ctx, req); err != nil {
 			return err
 		}
 		latencies[i] = last.Elapsed
