@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"slices"
 	"time"
 )
 
@@ -269,32 +268,6 @@ func isNilPointer(q Query) bool {
 	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
-// useCover has the Coordinator keep account of what has an answer, and of who can stand in for whom.
-func (c *Coordinator[H, ID]) useCover(opts *Options) {
-	c.coverage = newCoverage(opts.Cover, c.settle > 0)
-	c.numbers = make([]int32, len(c.peers), cap(c.peers))
-	for i, peer := range c.peers {
-		c.numbers[i] = opts.Cover.number(peer.Peer)
-	}
-	if len(opts.Standby) == 0 {
-		return
-	}
-	n := len(opts.Cover.index)
-	c.standbys = &standbys{hedging: opts.Hedging, ready: newBitset(n), hoped: newBitset(n), gain: make([]float64, n)}
-	c.hedgeAt = make([]time.Time, len(c.peers), cap(c.peers))
-	for _, peer := range opts.Standby {
-		if number := opts.Cover.number(peer); number >= 0 { // who holds nothing can't stand in for anybody
-			c.standbys.ready.add(number)
-		}
-	}
-	for _, number := range c.numbers {
-		if number >= 0 {
-			c.standbys.ready.remove(number)
-			c.standbys.hoped.add(number)
-		}
-	}
-}
-
 // Response returns the answer, or nil before the machine has stopped.
 func (c *Coordinator[H, ID]) Response() *Response[H] { return c.response }
 
@@ -406,64 +379,6 @@ func (c *Coordinator[H, ID]) askMore(ctl *Control[State, *Event[H]]) {
 	}
 }
 
-// planHedge sees to it that the peer just asked is hedged against if it is late.
-func (c *Coordinator[H, ID]) planHedge(ctl *Control[State, *Event[H]], i int) {
-	if c.standbys == nil {
-		return
-	}
-	if c.peers[i].Role == Primary {
-		c.standbys.hedging.budget().pay()
-	}
-	if delay := c.standbys.hedging.delayOf(c.peers[i].Peer); delay > 0 {
-		c.hedgeAt[i] = ctl.Now().Add(delay)
-		if c.nextAt.IsZero() || c.hedgeAt[i].Before(c.nextAt) {
-			c.nextAt = c.hedgeAt[i]
-			ctl.Timeout("hedge", delay, &c.hedgeDue)
-		}
-	}
-}
-
-// hedge has standbys asked for what the peers are late with whose delay is over.
-func (c *Coordinator[H, ID]) hedge(ctl *Control[State, *Event[H]]) {
-	now := ctl.Now()
-	c.nextAt = time.Time{}
-	for i, at := range c.hedgeAt[:min(c.asked, len(c.hedgeAt))] {
-		if at.IsZero() || c.peers[i].Status != asking {
-			continue
-		}
-		if !at.After(now) {
-			if c.replace(i, Hedge) {
-				c.hedgeAt[i] = time.Time{}
-				continue
-			}
-			at = now.Add(at.Sub(c.askedAt[i])) // for want of budget
-			c.hedgeAt[i] = at
-		}
-		if c.nextAt.IsZero() || at.Before(c.nextAt) {
-			c.nextAt = at
-		}
-	}
-	if !c.nextAt.IsZero() {
-		ctl.Timeout("hedge", c.nextAt.Sub(now), &c.hedgeDue)
-	}
-}
-
-// replace has standbys asked, as role, for what peer i was asked for alone. It returns false if the budget was too small.
-func (c *Coordinator[H, ID]) replace(i int, role Role) bool {
-	if c.standbys == nil || c.numbers[i] < 0 {
-		return true
-	}
-	numbers, ok := c.standbys.replacements(c.coverage, c.numbers[i], role == Fallback)
-	for _, number := range numbers {
-		c.peers = append(c.peers, PeerReport{Peer: c.coverage.ring.peers[number], Role: role})
-		c.lists = append(c.lists, nil)
-		c.askedAt = append(c.askedAt, time.Time{})
-		c.hedgeAt = append(c.hedgeAt, time.Time{})
-		c.numbers = append(c.numbers, number)
-	}
-	return ok
-}
-
 // expire gives up on the peers whose deadline has come. All peers have the same time, so they come to their deadlines
 // in the order in which they were asked, and one timeout serves all: that of the oldest.
 func (c *Coordinator[H, ID]) expire(ctl *Control[State, *Event[H]]) {
@@ -503,7 +418,11 @@ func (c *Coordinator[H, ID]) replied(ctl *Control[State, *Event[H]], ev *Event[H
 	}
 	ev.Hits = nil // a late probe must not keep other peers' hits alive
 	c.conclude(ctl.Now(), ev.Index, status, err)
-	if status != Answered {
+	switch status {
+	case Answered:
+	case Abandoned:
+		return
+	default:
 		c.replace(ev.Index, Fallback)
 		return
 	}
@@ -669,17 +588,8 @@ func (c *Coordinator[H, ID]) merge(now time.Time) {
 		r.Elapsed = ended.Sub(c.begun)
 	}
 	c.response = r
-	told(c.trace.MergeDone, MergeInfo{c.req, replies, len(r.Hits), duplicates, r.Partial, ended.Sub(began)})
-}
-
-// report returns what became of a peer of the Cover.
-func (c *Coordinator[H, ID]) report(number int32) PeerReport {
-	if i := slices.Index(c.numbers, number); i >= 0 {
-		return c.peers[i]
-	}
-	report := PeerReport{Peer: c.coverage.ring.peers[number], Status: Dead}
-	if c.standbys != nil && c.standbys.ready.has(number) {
-		report.Status = NotAsked
-	}
-	return report
+	told(c.trace.MergeDone, MergeInfo{
+		Request: c.req, Lists: replies, Hits: len(r.Hits), Duplicates: duplicates,
+		Partial: r.Partial, Coverage: r.Coverage, Missing: r.Missing, Elapsed: ended.Sub(began),
+	})
 }

@@ -1,12 +1,13 @@
 package scatter
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
 
-// Hedging says when a [Standby] peer is asked in place of one that doesn't answer. The zero value hedges against
-// failures only, without a bound.
+// Hedging says when a standby, one of Options.Standby, is asked in place of a peer that doesn't answer. The zero value
+// hedges against failures only, without a bound.
 type Hedging struct {
 	// Delay is how long a peer may take before standbys are asked too for what it alone was asked for. It stays asked, and
 	// whoever answers first counts. 0: only a peer that has failed is replaced.
@@ -81,8 +82,8 @@ func (b *Budget) add(n int64) {
 	}
 }
 
-// take takes out extra probes: all of want if there are so many, else at least as many as there are if some is true, and
-// else none. It returns how many. A nil Budget has no bound.
+// take takes out extra probes and returns how many: all of want if there are so many, or else, if some is true, those
+// there are. A nil Budget has no bound.
 func (b *Budget) take(want int, some bool) int {
 	if b == nil {
 		return want
@@ -97,6 +98,102 @@ func (b *Budget) take(want int, some bool) int {
 			return int(n)
 		}
 	}
+}
+
+// useCover has the Coordinator keep account of what has an answer, and of who can stand in for whom.
+func (c *Coordinator[H, ID]) useCover(opts *Options) {
+	c.coverage = newCoverage(opts.Cover, c.settle > 0)
+	c.numbers = make([]int32, len(c.peers), cap(c.peers))
+	for i, peer := range c.peers {
+		c.numbers[i] = opts.Cover.number(peer.Peer)
+	}
+	if len(opts.Standby) == 0 {
+		return
+	}
+	n := len(opts.Cover.index)
+	c.standbys = &standbys{hedging: opts.Hedging, ready: newBitset(n), hoped: newBitset(n), gain: make([]float64, n)}
+	c.hedgeAt = make([]time.Time, len(c.peers), cap(c.peers))
+	for _, peer := range opts.Standby {
+		if number := opts.Cover.number(peer); number >= 0 { // who holds nothing can't stand in for anybody
+			c.standbys.ready.add(number)
+		}
+	}
+	for _, number := range c.numbers {
+		if number >= 0 {
+			c.standbys.ready.remove(number)
+			c.standbys.hoped.add(number)
+		}
+	}
+}
+
+// planHedge sees to it that the peer just asked is hedged against if it is late.
+func (c *Coordinator[H, ID]) planHedge(ctl *Control[State, *Event[H]], i int) {
+	if c.standbys == nil {
+		return
+	}
+	if c.peers[i].Role == Primary {
+		c.standbys.hedging.budget().pay()
+	}
+	if delay := c.standbys.hedging.delayOf(c.peers[i].Peer); delay > 0 {
+		c.hedgeAt[i] = ctl.Now().Add(delay)
+		if c.nextAt.IsZero() || c.hedgeAt[i].Before(c.nextAt) {
+			c.nextAt = c.hedgeAt[i]
+			ctl.Timeout("hedge", delay, &c.hedgeDue)
+		}
+	}
+}
+
+// hedge has standbys asked for what the peers are late with whose delay is over.
+func (c *Coordinator[H, ID]) hedge(ctl *Control[State, *Event[H]]) {
+	now := ctl.Now()
+	c.nextAt = time.Time{}
+	for i, at := range c.hedgeAt[:min(c.asked, len(c.hedgeAt))] {
+		if at.IsZero() || c.peers[i].Status != asking {
+			continue
+		}
+		if !at.After(now) {
+			if c.replace(i, Hedge) {
+				c.hedgeAt[i] = time.Time{}
+				continue
+			}
+			at = now.Add(at.Sub(c.askedAt[i])) // for want of budget
+			c.hedgeAt[i] = at
+		}
+		if c.nextAt.IsZero() || at.Before(c.nextAt) {
+			c.nextAt = at
+		}
+	}
+	if !c.nextAt.IsZero() {
+		ctl.Timeout("hedge", c.nextAt.Sub(now), &c.hedgeDue)
+	}
+}
+
+// replace has standbys asked, as role, for what peer i was asked for alone. It returns false if the budget was too small.
+func (c *Coordinator[H, ID]) replace(i int, role Role) bool {
+	if c.standbys == nil || c.numbers[i] < 0 {
+		return true
+	}
+	numbers, ok := c.standbys.replacements(c.coverage, c.numbers[i], role == Fallback)
+	for _, number := range numbers {
+		c.peers = append(c.peers, PeerReport{Peer: c.coverage.ring.peers[number], Role: role})
+		c.lists = append(c.lists, nil)
+		c.askedAt = append(c.askedAt, time.Time{})
+		c.hedgeAt = append(c.hedgeAt, time.Time{})
+		c.numbers = append(c.numbers, number)
+	}
+	return ok
+}
+
+// report returns what became of a peer of the Cover.
+func (c *Coordinator[H, ID]) report(number int32) PeerReport {
+	if i := slices.Index(c.numbers, number); i >= 0 {
+		return c.peers[i]
+	}
+	report := PeerReport{Peer: c.coverage.ring.peers[number], Status: Dead}
+	if c.standbys != nil && c.standbys.ready.has(number) {
+		report.Status = NotAsked
+	}
+	return report
 }
 
 // standbys is what a Coordinator knows of who can be asked in another's place.

@@ -51,7 +51,9 @@ type MergeInfo struct {
 	Lists      int           // replies that were merged, empty ones included
 	Hits       int           // hits of the answer
 	Duplicates int           // hits passed over, because their ID stood in the answer already
-	Partial    bool          // some peer's hits are missing
+	Partial    bool          // some hits are missing
+	Coverage   float64       // as in the Response
+	Missing    []Gap         // likewise; not to be written to
 	Elapsed    time.Duration // time taken by the merge
 }
 
@@ -111,7 +113,8 @@ func ZapTrace(logger *zap.Logger) *Trace {
 			log(zap.DebugLevel, "scatter: merge done", i.Request, func() []zap.Field {
 				return []zap.Field{
 					zap.Int("lists", i.Lists), zap.Int("hits", i.Hits), zap.Int("duplicates", i.Duplicates),
-					zap.Bool("partial", i.Partial), zap.Duration("elapsed", i.Elapsed),
+					zap.Bool("partial", i.Partial), zap.Float64("coverage", i.Coverage), zap.Stringers("missing", i.Missing),
+					zap.Duration("elapsed", i.Elapsed),
 				}
 			})
 		},

@@ -44,7 +44,7 @@ func TestTrace(t *testing.T) {
 			ProbeDoneInfo{testRequest, PeerReport{"b", Primary, Answered, nil, 2, 2 * time.Second}},
 			ProbeDoneInfo{testRequest, PeerReport{"c", Primary, Failed, errBroke, 0, 3 * time.Second}},
 			StateInfo{testRequest, Merging},
-			MergeInfo{testRequest, 2, 2, 1, true, 0},
+			MergeInfo{testRequest, 2, 2, 1, true, 2.0 / 3, nil, 0},
 		}, got)
 	})
 }
@@ -112,6 +112,17 @@ func TestZapTrace(t *testing.T) {
 		panicked = want(zap.ErrorLevel, "scatter: late probe panicked", zap.String("peer", "late"))
 		require.True(t, strings.HasSuffix(panicked["error"].(string), "late panic"))
 	})
+}
+
+// Rule 24: what an answer lacks, and why, is readable in a log line.
+func TestZapTraceMissing(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	b := behave{"a": answer(), "b": func(context.Context) (hitList, error) { return nil, errBroke }}
+	_, err := Broadcast(t.Context(), testRequest, b.peers(), b.probe, &Options{Cover: quarters(), Logger: zap.New(core)})
+	require.NoError(t, err)
+	merged := logs.FilterMessage("scatter: merge done").All()[0].ContextMap()
+	require.Equal(t, 0.5, merged["coverage"])
+	require.Equal(t, []any{"0x0000000000000001-0x8000000000000000 (50.00%): b Failed, c Dead, d Dead"}, merged["missing"])
 }
 
 // What the logger would not write is not made.
