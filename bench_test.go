@@ -153,6 +153,10 @@ func instantProbe(context.Context, PeerID, *Request) ([]Hit[string], error) {
 	return []Hit[string]{{"a", 1}}, nil
 }
 
+func instantAsyncProbe(_ context.Context, _ PeerID, _ *Request, done func([]Hit[string], error)) {
+	done([]Hit[string]{{"a", 1}}, nil)
+}
+
 // Claim: what deadlines, the ledger and the merge add to bare goroutines, which have none, stays a small factor, the
 // same at every number of peers.
 func BenchmarkBroadcast(b *testing.B) {
@@ -164,6 +168,14 @@ func BenchmarkBroadcast(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if resp, err := Broadcast(ctx, req, peers, instantProbe, nil); err != nil || resp.Partial {
+					b.Fatal(resp, err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("peers=%d/impl=async", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if resp, err := BroadcastAsync(ctx, req, peers, instantAsyncProbe, nil); err != nil || resp.Partial {
 					b.Fatal(resp, err)
 				}
 			}

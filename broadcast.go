@@ -102,7 +102,33 @@ func Broadcast[H Ranked[ID], ID cmp.Ordered](
 	if probe == nil {
 		return nil, errors.New("scatter: probe is nil")
 	}
-	b := &broadcast[H, ID]{probe: probe}
+	return newBroadcast[H](ctx, req, peers, opts, func(b *broadcast[H, ID], ctx context.Context, reply *Event[H]) {
+		go b.runProbe(ctx, probe, reply)
+	})
+}
+
+// BroadcastAsync is [Broadcast] with an [AsyncProbe]: no goroutine for each peer, and all else the same, but that a unit of
+// Options.Shared is given back when the peer's reply is in or BroadcastAsync returns, whichever comes first.
+func BroadcastAsync[H Ranked[ID], ID cmp.Ordered](
+	ctx context.Context, req *Request, peers []PeerID, probe AsyncProbe[H], opts *Options,
+) (*Response[H], error) {
+	if probe == nil {
+		return nil, errors.New("scatter: probe is nil")
+	}
+	return newBroadcast[H](ctx, req, peers, opts, func(b *broadcast[H, ID], ctx context.Context, reply *Event[H]) {
+		if b.shared != nil && b.units == nil {
+			b.units = make([]atomic.Bool, len(b.replies))
+		}
+		b.startAsync(ctx, probe, reply)
+	})
+}
+
+// newBroadcast runs a Broadcast, of which start starts the probes.
+func newBroadcast[H Ranked[ID], ID cmp.Ordered](
+	ctx context.Context, req *Request, peers []PeerID, opts *Options,
+	start func(b *broadcast[H, ID], ctx context.Context, reply *Event[H]),
+) (*Response[H], error) {
+	b := &broadcast[H, ID]{start: start}
 	c, err := NewCoordinator[H](req, peers, b.ask, opts)
 	if err != nil {
 		return nil, err
@@ -123,7 +149,7 @@ type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 	*Coordinator[H, ID]
 	ctx     context.Context // over when Broadcast returns
 	cancel  context.CancelCauseFunc
-	probe   Probe[H]
+	start   func(b *broadcast[H, ID], ctx context.Context, reply *Event[H])
 	shared  *semaphore.Weighted
 	reserve time.Duration
 
@@ -133,6 +159,10 @@ type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 	replies []Event[H]  // by peer, each its probe's until it is in the inbox
 	done    atomic.Bool // nobody reads the inbox any more but drain
 	unit    atomic.Bool // a unit of shared is held for the next probe
+
+	// units are those of shared that async probes hold, by peer: nobody knows whether done will ever be called. Other
+	// probes hold theirs by themselves, and units is nil.
+	units []atomic.Bool
 
 	derived  context.Context // the context that was derived last,
 	deadline time.Time       // and its deadline
@@ -175,14 +205,38 @@ func (b *broadcast[H, ID]) ask(ask Ask) bool {
 	b.unit.Store(false) // it is the probe's now
 	reply := &b.replies[ask.Index]
 	reply.Kind, reply.Index, reply.peer = Replied, ask.Index, ask.Peer
-	go b.runProbe(b.derive(ask.Deadline), reply)
+	b.start(b, b.derive(ask.Deadline), reply)
 	return true
 }
 
 // runProbe is all that a probe's goroutine does. The deferred call is made even if the probe ends the goroutine.
-func (b *broadcast[H, ID]) runProbe(ctx context.Context, reply *Event[H]) {
+func (b *broadcast[H, ID]) runProbe(ctx context.Context, probe Probe[H], reply *Event[H]) {
 	defer b.probed(reply)
-	runProbe(ctx, b.probe, b.req, b.order, reply)
+	runProbe(ctx, probe, b.req, b.order, reply)
+}
+
+// startAsync starts an AsyncProbe. Its reply is whatever comes first: a call of done, or a panic.
+func (b *broadcast[H, ID]) startAsync(ctx context.Context, probe AsyncProbe[H], reply *Event[H]) {
+	if b.units != nil {
+		b.units[reply.Index].Store(true)
+	}
+	var first atomic.Bool
+	settle := func(ask Probe[H]) {
+		if first.CompareAndSwap(false, true) {
+			runProbe(ctx, ask, b.req, b.order, reply)
+			b.probed(reply)
+		}
+	}
+	returned := false
+	defer func() {
+		if err := caught(returned, recover()); err != nil {
+			settle(func(context.Context, PeerID, *Request) ([]H, error) { return nil, err })
+		}
+	}()
+	probe(ctx, reply.peer, b.req, func(hits []H, err error) {
+		settle(func(context.Context, PeerID, *Request) ([]H, error) { return hits, err })
+	})
+	returned = true
 }
 
 // derive returns a probe's context, with its deadline if that isn't zero. Peers asked at the same time share one, and with
@@ -220,7 +274,7 @@ func (b *broadcast[H, ID]) acquire() bool {
 }
 
 func (b *broadcast[H, ID]) probed(reply *Event[H]) {
-	if b.shared != nil {
+	if b.shared != nil && (b.units == nil || b.units[reply.Index].Swap(false)) {
 		b.shared.Release(1)
 	}
 	b.send(reply)
@@ -239,6 +293,11 @@ func (b *broadcast[H, ID]) close() {
 	b.cancel(ErrEnough) // first, so that the contexts derived from it have its cause
 	for _, cancel := range b.cancels {
 		cancel()
+	}
+	for i := range b.units {
+		if b.units[i].Swap(false) {
+			b.shared.Release(1)
+		}
 	}
 	b.done.Store(true)
 	b.drain()

@@ -555,6 +555,10 @@ func TestBroadcastLeavesNoGoroutine(t *testing.T) {
 // bubbleGoroutines counts the goroutines of the synctest bubble, once all of them wait.
 func bubbleGoroutines() int {
 	synctest.Wait()
+	return bubbleGoroutinesNow()
+}
+
+func bubbleGoroutinesNow() int {
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	own, _, _ := strings.Cut(string(stacks), "]:") // the caller's comes first

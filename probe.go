@@ -63,6 +63,15 @@ func (Regex) Order() Order { return IDAscending }
 // that peer alone.
 type Probe[H any] func(ctx context.Context, peer PeerID, req *Request) ([]H, error)
 
+// AsyncProbe asks one peer without waiting for it, over a transport that has many requests under way on one connection:
+// it sends the request and returns, and done is called when the reply is in, on whichever goroutine that is. What [Probe]
+// says of ctx, of hits and of errors holds here as well.
+//
+// Only the first call of done counts; done never blocks, and may be called before the AsyncProbe returns, after ctx is
+// over, or never. An AsyncProbe must not block either: it runs on the goroutine that called [BroadcastAsync], and all else
+// waits for it. A panic in it is an error of that peer alone.
+type AsyncProbe[H any] func(ctx context.Context, peer PeerID, req *Request, done func([]H, error))
+
 // ErrPartial is returned by a [Probe], alone or wrapped, together with hits that are good but not all the peer should
 // have: it ran into its own time limit, say, or asked peers of its own and one was missing ([Reply].TimedOut). The hits
 // count, the peer's status is [Incomplete], and the Response is Partial.
