@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -78,15 +79,23 @@ func BenchmarkMergeByID(b *testing.B) {
 	}
 }
 
+// nearer is the order of the baselines: that of ScoreAscending, but that it doesn't care for NaN.
+func nearer(a, b Hit[string]) int {
+	switch {
+	case a.Score < b.Score:
+		return -1
+	case a.Score > b.Score:
+		return 1
+	}
+	return strings.Compare(a.ID, b.ID)
+}
+
 // sortOfUnion is a baseline: all hits in one slice, sorted, and those that stand twice left out.
 func sortOfUnion(lists [][]Hit[string], k int) []Hit[string] {
-	var union []Hit[string]
-	for _, list := range lists {
-		union = append(union, list...)
-	}
-	slices.SortFunc(union, func(a, b Hit[string]) int { return compareHits(a, b, ScoreAscending) })
-	var out []Hit[string]
-	seen := map[string]bool{}
+	union := slices.Concat(lists...)
+	slices.SortFunc(union, nearer)
+	out := make([]Hit[string], 0, k)
+	seen := make(map[string]bool, k)
 	for _, h := range union {
 		if len(out) == k {
 			break
@@ -103,7 +112,7 @@ func sortOfUnion(lists [][]Hit[string], k int) []Hit[string] {
 type listHeap [][]Hit[string]
 
 func (h listHeap) Len() int           { return len(h) }
-func (h listHeap) Less(i, j int) bool { return compareHits(h[i][0], h[j][0], ScoreAscending) < 0 }
+func (h listHeap) Less(i, j int) bool { return nearer(h[i][0], h[j][0]) < 0 }
 func (h listHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 func (h *listHeap) Push(x any)        { *h = append(*h, x.([]Hit[string])) }
 func (h *listHeap) Pop() any {
