@@ -190,7 +190,7 @@ func (b *broadcast[H, ID]) run() (*Response[H], error) {
 		err = m.Step(time.Now(), end)
 	}
 	resp := b.Response()
-	b.Coordinator.response, b.peers = nil, nil // the caller's alone: a late probe must not keep them alive
+	b.response, b.peers = nil, nil // the caller's alone: a late probe must not keep them alive
 	return resp, err
 }
 

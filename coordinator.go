@@ -37,24 +37,26 @@ type PeerReport struct {
 type Status uint8
 
 const (
-	// NotAsked: the query ended before the peer's turn came. Err is as that of TimedOut or Abandoned, by what ended it.
+	// NotAsked is a peer whose turn had not come when the query ended. Err says why that was, as in TimedOut, Abandoned or
+	// Spare.
 	NotAsked Status = iota
-	// Answered: its hits are in the merge. Err is nil.
+	// Answered is a peer whose hits are in the merge. Err is nil.
 	Answered
-	// Incomplete: its hits are in the merge, and it said that they are not all. Err is what the probe returned, ErrPartial
-	// or an error that wraps it.
+	// Incomplete is a peer whose hits are in the merge, and which said that they are not all. Err is what its probe
+	// returned: ErrPartial, or an error that wraps it.
 	Incomplete
-	// TimedOut: it gave no hits by its deadline or the query's, and Err is context.DeadlineExceeded by errors.Is; or its
-	// probe returned an error that is, or that has, by errors.As, a method Timeout() bool which returns true, such as a
-	// connection's.
+	// TimedOut is a peer that gave no hits by its deadline or the query's, and Err is context.DeadlineExceeded by errors.Is;
+	// or one whose probe returned an error that is that, or that has, by errors.As, a method Timeout() bool which returns
+	// true, such as a connection's.
 	TimedOut
-	// Failed: Err is what the probe returned, a *PanicError, or ErrGoexit.
+	// Failed is a peer that gave no hits for another reason. Err is what its probe returned, a *PanicError, or ErrGoexit.
 	Failed
-	// Abandoned: the query was cancelled while it was being asked. Err is the cause, or what the probe returned then.
+	// Abandoned is a peer that was being asked when the query was cancelled. Err is the cause, or what its probe returned
+	// then.
 	Abandoned
-	// Spare: what was there before it answered was enough. Err is ErrEnough.
+	// Spare is a peer that was being asked when the answer was complete enough. Err is ErrEnough.
 	Spare
-	// Dead: it holds a part of a Gap, but was none of the peers, nor a standby. Err is nil.
+	// Dead is a peer that holds a part of a Gap, but was none of the peers to ask, nor a standby. Err is nil.
 	Dead
 
 	asking // no answer yet; never seen in a Response
@@ -89,6 +91,7 @@ func (s Status) String() string {
 // that is cancelled, or that has enough, which goes on to Merging at once.
 type State uint8
 
+// The states.
 const (
 	Init    State = iota // before Begin
 	Fanout               // there are peers still to be asked; replies are taken as they come
@@ -117,6 +120,7 @@ type Event[H any] struct {
 // EventKind tells events apart.
 type EventKind uint8
 
+// What can happen to a Coordinator.
 const (
 	Begin   EventKind = iota // the query starts
 	Replied                  // a peer that was asked has answered, or failed

@@ -361,7 +361,7 @@ func TestCoordinatorLateAdvance(t *testing.T) {
 func TestCoordinatorClock(t *testing.T) {
 	s := newStepped(t, 9, Options{}, "a")
 	var merged MergeInfo
-	s.Coordinator.trace.MergeDone = func(i MergeInfo) { merged = i }
+	s.trace.MergeDone = func(i MergeInfo) { merged = i }
 	seconds := 0.0
 	s.clock = func() time.Time { seconds += 10; return at(seconds) }
 	s.begin()

@@ -39,6 +39,7 @@ type Ranked[ID cmp.Ordered] interface{ hit() Hit[ID] }
 // whichever way the scores run.
 type Order uint8
 
+// The orders.
 const (
 	ScoreAscending  Order = iota // smallest score first, for distances; equal scores by ID
 	ScoreDescending              // largest score first, for similarities; equal scores by ID

@@ -115,7 +115,8 @@ func classify(err error) Status {
 	if err == nil {
 		return Answered
 	}
-	if _, panicked := err.(*PanicError); panicked { // with whatever value; not a panic that err only tells of
+	//nolint:errorlint // a panic with whatever value, but not one that err only tells of
+	if _, panicked := err.(*PanicError); panicked {
 		return Failed
 	}
 	var timeout interface{ Timeout() bool }

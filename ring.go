@@ -112,6 +112,7 @@ func (live Liveness) of(peer PeerID) bool { return live == nil || live(peer) }
 // Role is why a peer stands in a preference list, or was asked in a query. The zero value is Primary.
 type Role uint8
 
+// The roles.
 const (
 	Primary  Role = iota // one of the token's first n owners; of a query, one of the peers it was to ask
 	Fallback             // it stands in for a primary that is dead; of a query, for one that has failed

@@ -133,7 +133,7 @@ func ZapTrace(logger *zap.Logger) *Trace {
 
 // asPanic returns err if it is a panic of the probe itself, and not one that err tells of.
 func asPanic(err error) *PanicError {
-	panicked, _ := err.(*PanicError)
+	panicked, _ := err.(*PanicError) //nolint:errorlint // see above
 	return panicked
 }
 
