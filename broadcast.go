@@ -54,8 +54,9 @@ type Options struct {
 	// the Response. 0: none.
 	Require float64
 
-	// Settle is a Coverage, from 0 to 1, from which on Broadcast waits for more only as long as Grace. The peers still out
-	// then are Spare. 0: it waits until their deadlines.
+	// Settle is a Coverage, from 0 to 1, from which on Broadcast waits for more only as long as Grace, or with a Grace of
+	// 0 takes only what is in hand. The peers still out then are Spare, those not asked yet NotAsked. 0: it waits until
+	// their deadlines.
 	Settle float64
 	Grace  time.Duration
 
@@ -79,8 +80,8 @@ type Options struct {
 // # What is returned
 //
 // A peer that times out, fails or panics costs its own hits, not the query: the Response's ledger tells which did and
-// why, and Partial is true exactly when some peer's hits are missing. So it is if all have failed, and if there were no
-// peers to ask. The same replies give the same hits, in whichever order they come.
+// why, and Partial is true exactly when some peer's hits are missing; with Options.Cover, when some range's are. So it is
+// if all have failed, and if there were no peers to ask. The same replies give the same hits, in whichever order they come.
 //
 // # Contexts
 //
@@ -92,8 +93,9 @@ type Options struct {
 //
 // # Errors
 //
-// A nil probe, a nil req or req.Query, one of an unknown Order, a req.K below 1 and a negative Limit are errors, with no
-// Response, before any probe has run. The only other error is ctx's cause, and the Response isn't nil then.
+// A nil probe, a nil req or req.Query, one of an unknown Order, a req.K below 1 and an option out of its range are errors,
+// with no Response, before any probe has run. The only others are ctx's cause and, with Options.Require, a
+// [*CoverageError], and the Response isn't nil then.
 //
 // Broadcast may be called by many goroutines at once, also with the same arguments.
 func Broadcast[H Ranked[ID], ID cmp.Ordered](
@@ -103,12 +105,13 @@ func Broadcast[H Ranked[ID], ID cmp.Ordered](
 		return nil, errors.New("scatter: probe is nil")
 	}
 	return newBroadcast[H](ctx, req, peers, opts, func(b *broadcast[H, ID], ctx context.Context, reply *Event[H]) {
+		b.starting()
 		go b.runProbe(ctx, probe, reply)
 	})
 }
 
 // BroadcastAsync is [Broadcast] with an [AsyncProbe]: no goroutine for each peer, and all else the same, but that a unit of
-// Options.Shared is given back when the peer's reply is in or BroadcastAsync returns, whichever comes first.
+// Options.Shared is given back when the peer's reply is in, or when the peer is waited for no longer.
 func BroadcastAsync[H Ranked[ID], ID cmp.Ordered](
 	ctx context.Context, req *Request, peers []PeerID, probe AsyncProbe[H], opts *Options,
 ) (*Response[H], error) {
@@ -118,6 +121,7 @@ func BroadcastAsync[H Ranked[ID], ID cmp.Ordered](
 	return newBroadcast[H](ctx, req, peers, opts, func(b *broadcast[H, ID], ctx context.Context, reply *Event[H]) {
 		if b.shared != nil && b.units == nil {
 			b.units = make([]atomic.Bool, len(b.replies))
+			b.concluded = b.release
 		}
 		b.startAsync(ctx, probe, reply)
 	})
@@ -199,9 +203,6 @@ func (b *broadcast[H, ID]) ask(ask Ask) bool {
 	if b.ctx.Err() != nil || !b.acquire() {
 		return false
 	}
-	if b.trace.starting != nil {
-		b.trace.starting()
-	}
 	b.unit.Store(false) // it is the probe's now
 	reply := &b.replies[ask.Index]
 	reply.Kind, reply.Index, reply.peer = Replied, ask.Index, ask.Peer
@@ -211,6 +212,7 @@ func (b *broadcast[H, ID]) ask(ask Ask) bool {
 
 // runProbe is all that a probe's goroutine does. The deferred call is made even if the probe ends the goroutine.
 func (b *broadcast[H, ID]) runProbe(ctx context.Context, probe Probe[H], reply *Event[H]) {
+	defer b.ended()
 	defer b.probed(reply)
 	runProbe(ctx, probe, b.req, b.order, reply)
 }
@@ -230,6 +232,9 @@ func (b *broadcast[H, ID]) startAsync(ctx context.Context, probe AsyncProbe[H], 
 	returned := false
 	defer func() {
 		if err := caught(returned, recover()); err != nil {
+			if first.Load() { // done was called before
+				told(b.trace.LateReply, LateReplyInfo{b.req, reply.peer, 0, err})
+			}
 			settle(func(context.Context, PeerID, *Request) ([]H, error) { return nil, err })
 		}
 	}()
@@ -237,6 +242,19 @@ func (b *broadcast[H, ID]) startAsync(ctx context.Context, probe AsyncProbe[H], 
 		settle(func(context.Context, PeerID, *Request) ([]H, error) { return hits, err })
 	})
 	returned = true
+}
+
+// starting and ended are called before a goroutine is started, and as the last thing that it does.
+func (b *broadcast[H, ID]) starting() {
+	if b.trace.starting != nil {
+		b.trace.starting()
+	}
+}
+
+func (b *broadcast[H, ID]) ended() {
+	if b.trace.ended != nil {
+		b.trace.ended()
+	}
 }
 
 // derive returns a probe's context, with its deadline if that isn't zero. Peers asked at the same time share one, and with
@@ -264,7 +282,9 @@ func (b *broadcast[H, ID]) acquire() bool {
 		b.unit.Store(true)
 		return true
 	}
+	b.starting()
 	go func() {
+		defer b.ended()
 		if b.shared.Acquire(b.ctx, 1) == nil {
 			b.unit.Store(true)
 			b.send(&Event[H]{Kind: Room})
@@ -274,10 +294,15 @@ func (b *broadcast[H, ID]) acquire() bool {
 }
 
 func (b *broadcast[H, ID]) probed(reply *Event[H]) {
-	if b.shared != nil && (b.units == nil || b.units[reply.Index].Swap(false)) {
+	b.release(reply.Index)
+	b.send(reply)
+}
+
+// release gives back the unit of shared that a peer's probe holds.
+func (b *broadcast[H, ID]) release(i int) {
+	if b.shared != nil && (b.units == nil || b.units[i].Swap(false)) {
 		b.shared.Release(1)
 	}
-	b.send(reply)
 }
 
 // send sends to the inbox, and sees to it that what is sent after close is dropped as a late reply should be: whichever
@@ -290,14 +315,14 @@ func (b *broadcast[H, ID]) send(ev *Event[H]) {
 }
 
 func (b *broadcast[H, ID]) close() {
-	b.cancel(ErrEnough) // first, so that the contexts derived from it have its cause
+	// First, so that the contexts derived from it have its cause. Probes that are left are not needed, or past a deadline.
+	if b.enough {
+		b.cancel(ErrEnough)
+	} else {
+		b.cancel(context.DeadlineExceeded)
+	}
 	for _, cancel := range b.cancels {
 		cancel()
-	}
-	for i := range b.units {
-		if b.units[i].Swap(false) {
-			b.shared.Release(1)
-		}
 	}
 	b.done.Store(true)
 	b.drain()

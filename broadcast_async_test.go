@@ -70,6 +70,9 @@ func TestBroadcastAsync(t *testing.T) {
 		require.Equal(t, []int{10, 3, 2}, []int{r.PeersConsulted, r.PeersTimedOut, r.PeersFailed})
 		time.Sleep(time.Hour)
 		synctest.Wait()
+		afterDone := <-late
+		require.Equal(t, PeerID("then panic"), afterDone.Peer)
+		require.ErrorAs(t, afterDone.Err, &panicked)
 		require.Equal(t, LateReplyInfo{testRequest, "late", 1, nil}, <-late)
 		require.Empty(t, late)
 	})
@@ -127,6 +130,19 @@ func TestBroadcastAsyncShared(t *testing.T) {
 			require.True(t, shared.TryAcquire(2))
 			shared.Release(2)
 		}
+	})
+}
+
+// Rule 30: a peer that never calls back gives its unit to the next when it is given up on.
+func TestBroadcastAsyncSharedGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := semaphore.NewWeighted(1)
+		b := asyncBehave{"peer0": never, "peer1": doneAfter(time.Millisecond)}
+		r, err := BroadcastAsync(t.Context(), testRequest, somePeers(2), b.probe, &Options{Shared: shared, PeerDeadline: time.Second})
+		require.NoError(t, err)
+		require.Equal(t, "peer0:TimedOut peer1:Answered", summary(r))
+		require.Equal(t, 1001*time.Millisecond, r.Elapsed)
+		require.True(t, shared.TryAcquire(1))
 	})
 }
 

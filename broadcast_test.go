@@ -887,7 +887,7 @@ func TestBroadcastContextsEnd(t *testing.T) {
 		first := <-contexts
 		for _, ctx := range []context.Context{first, <-contexts, <-contexts} {
 			require.Error(t, ctx.Err())
-			require.Equal(t, ErrEnough, context.Cause(ctx))
+			require.Equal(t, context.DeadlineExceeded, context.Cause(ctx))
 			if opts == nil {
 				require.Same(t, first, ctx)
 			}

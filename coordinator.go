@@ -13,7 +13,7 @@ import (
 // Response is the answer to a query, and what it rests on. It is the caller's, whole.
 type Response[H any] struct {
 	Hits           []H           // the global top-K in the query's Order, each ID once
-	Peers          []PeerReport  // the ledger: one line for each distinct peer, in the caller's order
+	Peers          []PeerReport  // the ledger: a line for each distinct peer in the caller's order, then for standbys asked
 	PeersConsulted int           // peers asked, those that timed out or failed included
 	PeersTimedOut  int           // peers asked that gave no hits because time ran out
 	PeersFailed    int           // peers asked that gave an error, or panicked
@@ -38,7 +38,7 @@ type Status uint8
 
 const (
 	// NotAsked is a peer whose turn had not come when the query ended. Err says why that was, as in TimedOut, Abandoned or
-	// Spare.
+	// Spare. Among the Holders of a Gap it is also a standby that was not called upon; its Err is nil.
 	NotAsked Status = iota
 	// Answered is a peer whose hits are in the merge. Err is nil.
 	Answered
@@ -66,7 +66,7 @@ const (
 // cancelled: every range has an answer, or as much as Options.Settle asks for.
 var ErrEnough = errors.New("scatter: the answer is complete enough without it")
 
-// CoverageError is returned when a Response covers less than Options.Require.
+// CoverageError is returned when a Response covers less than Options.Require, and the query was not cancelled.
 type CoverageError[H any] struct {
 	Response *Response[H] // what there is
 	Require  float64
@@ -160,7 +160,8 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	limit        int           // probes in flight at once
 	ask          func(Ask) bool
 	trace        Trace
-	clock        func() time.Time // measures the merge; nil: it takes no time
+	clock        func() time.Time // of Broadcast; nil: hooks and the merge take no time
+	concluded    func(i int)      // is told when a peer that was asked is waited for no longer; may be nil
 
 	waitAll bool
 	require float64
@@ -179,8 +180,8 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	coverage *coverage   // nil without a Cover
 	numbers  []int32     // by peer: its number in the Cover, or -1
 	standbys *standbys   // nil without any
-	hedgeAt  []time.Time // by peer, if there are standbys: when it is to be hedged against; zero: never, or done
-	nextAt   time.Time   // what the timeout for hedges is armed for
+	hedges   []hedgePlan // by peer, if there are standbys
+	hedgeAt  time.Time   // what the timeout for hedges is armed for; zero: it isn't
 
 	blocked  bool  // ask returned false, and there has been no Room since
 	over     bool  // the query has ended before its time,
@@ -206,33 +207,15 @@ func NewCoordinator[H Ranked[ID], ID cmp.Ordered](
 	if opts == nil {
 		opts = &Options{}
 	}
-	switch {
-	case req == nil:
-		return nil, errors.New("scatter: Request is nil")
-	case req.Query == nil:
-		return nil, errors.New("scatter: Request.Query is nil")
-	case isNilPointer(req.Query):
-		return nil, fmt.Errorf("scatter: Request.Query is a nil %T", req.Query)
-	case req.K < 1:
-		return nil, fmt.Errorf("scatter: Request.K is %d, must be at least 1", req.K)
-	case opts.Limit < 0:
-		return nil, fmt.Errorf("scatter: Options.Limit is %d, must not be negative", opts.Limit)
-	case opts.Cover == nil && len(opts.Standby) > 0:
-		return nil, errors.New("scatter: Options.Standby needs Options.Cover, which is nil")
-	case !(opts.Require >= 0 && opts.Require <= 1): // NaN is neither
-		return nil, fmt.Errorf("scatter: Options.Require is %v, must be from 0 to 1", opts.Require)
-	case !(opts.Settle >= 0 && opts.Settle <= 1):
-		return nil, fmt.Errorf("scatter: Options.Settle is %v, must be from 0 to 1", opts.Settle)
-	case opts.Grace < 0:
-		return nil, fmt.Errorf("scatter: Options.Grace is %v, must not be negative", opts.Grace)
-	case opts.Reserve < 0:
-		return nil, fmt.Errorf("scatter: Options.Reserve is %v, must not be negative", opts.Reserve)
-	case ask == nil:
-		return nil, errors.New("scatter: ask is nil")
+	order, err := checkRequest(req)
+	if err != nil {
+		return nil, err
 	}
-	order := req.Query.Order()
-	if !order.valid() {
-		return nil, fmt.Errorf("scatter: the Order of Request.Query is unknown: %v", order)
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	if ask == nil {
+		return nil, errors.New("scatter: ask is nil")
 	}
 	c := &Coordinator[H, ID]{
 		req:          req,
@@ -265,6 +248,43 @@ func NewCoordinator[H Ranked[ID], ID cmp.Ordered](
 		c.useCover(opts)
 	}
 	return c, nil
+}
+
+// checkRequest returns the Order of a request that is good.
+func checkRequest(req *Request) (Order, error) {
+	switch {
+	case req == nil:
+		return 0, errors.New("scatter: Request is nil")
+	case req.Query == nil:
+		return 0, errors.New("scatter: Request.Query is nil")
+	case isNilPointer(req.Query):
+		return 0, fmt.Errorf("scatter: Request.Query is a nil %T", req.Query)
+	case req.K < 1:
+		return 0, fmt.Errorf("scatter: Request.K is %d, must be at least 1", req.K)
+	}
+	order := req.Query.Order()
+	if !order.valid() {
+		return 0, fmt.Errorf("scatter: the Order of Request.Query is unknown: %v", order)
+	}
+	return order, nil
+}
+
+func (o *Options) check() error {
+	switch {
+	case o.Limit < 0:
+		return fmt.Errorf("scatter: Options.Limit is %d, must not be negative", o.Limit)
+	case o.Cover == nil && len(o.Standby) > 0:
+		return errors.New("scatter: Options.Standby needs Options.Cover, which is nil")
+	case !(o.Require >= 0 && o.Require <= 1): // NaN is neither
+		return fmt.Errorf("scatter: Options.Require is %v, must be from 0 to 1", o.Require)
+	case !(o.Settle >= 0 && o.Settle <= 1):
+		return fmt.Errorf("scatter: Options.Settle is %v, must be from 0 to 1", o.Settle)
+	case o.Grace < 0:
+		return fmt.Errorf("scatter: Options.Grace is %v, must not be negative", o.Grace)
+	case o.Reserve < 0:
+		return fmt.Errorf("scatter: Options.Reserve is %v, must not be negative", o.Reserve)
+	}
+	return nil
 }
 
 func isNilPointer(q Query) bool {
@@ -362,11 +382,14 @@ func (c *Coordinator[H, ID]) askMore(ctl *Control[State, *Event[H]]) {
 			told(c.trace.ProbeStarted, ProbeStartInfo{c.req, peer.Peer, peer.Role, c.deadline(now)})
 		}
 	}()
-	if !c.until.IsZero() && !now.Before(c.until) {
+	if !c.until.IsZero() && !now.Before(c.until) || c.graced && c.grace == 0 {
 		return
 	}
 	for c.asked < len(c.peers) && c.inFlight < c.limit && !c.blocked {
 		i := c.asked
+		if c.unneeded(i) {
+			continue
+		}
 		ask := Ask{Peer: c.peers[i].Peer, Role: c.peers[i].Role, Index: i, Deadline: c.deadline(now)}
 		if !c.ask(ask) {
 			c.blocked = true
@@ -440,7 +463,7 @@ func (c *Coordinator[H, ID]) replied(ctl *Control[State, *Event[H]], ev *Event[H
 	}
 	if c.settle > 0 && !c.graced && c.share() >= c.settle {
 		c.graced = true
-		ctl.Timeout("grace", c.grace, &c.graceUp)
+		ctl.Timeout("grace", max(c.grace, 1), &c.graceUp) // 1, because a timeout of 0 comes before a reply in hand
 	}
 }
 
@@ -471,8 +494,11 @@ func (c *Coordinator[H, ID]) drop(ev *Event[H]) {
 // conclude makes the line of a peer that is waited for final.
 func (c *Coordinator[H, ID]) conclude(now time.Time, i int, status Status, err error) {
 	peer := &c.peers[i]
-	peer.Status, peer.Err, peer.Elapsed = status, err, now.Sub(c.askedAt[i])
+	peer.Status, peer.Err, peer.Elapsed = status, err, max(now.Sub(c.askedAt[i]), 0) // the Step may have begun before
 	c.inFlight--
+	if c.concluded != nil {
+		c.concluded(i)
+	}
 	told(c.trace.ProbeDone, ProbeDoneInfo{c.req, *peer})
 }
 

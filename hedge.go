@@ -33,8 +33,8 @@ func (h *Hedging) delayOf(peer PeerID) time.Duration {
 	return h.Delay
 }
 
-// Budget bounds extra probes to a share of the ordinary ones, over time and over many queries: each ordinary probe pays
-// in a share of a probe, each extra one takes out a whole. So a few slow peers are hedged against, but a slow cluster,
+// Budget bounds extra probes to a share of the ordinary ones, over time and over many queries: each ordinary probe of a
+// query that has standbys pays in a share of a probe, each extra one takes out a whole. So a few slow peers are hedged against, but a slow cluster,
 // where all would be, is not flooded. It is a token bucket that fills by requests and not by time, as the retry budgets
 // of Finagle and gRPC do.
 //
@@ -51,7 +51,14 @@ const budgetUnit = 1_000_000
 // what one query pays in, share times the peers it asks, for what is paid in beyond it is lost. A share or burst below 0
 // counts as 0.
 func NewBudget(share float64, burst int) *Budget {
-	b := &Budget{share: int64(max(share, 0) * budgetUnit), most: int64(max(burst, 0)) * budgetUnit}
+	const most = 1 << 40 // more than can ever be needed, and far from what overflows
+	if !(share > 0) {    // NaN too
+		share = 0
+	}
+	b := &Budget{
+		share: int64(min(share, most) * budgetUnit),
+		most:  int64(min(max(burst, 0), most)) * budgetUnit,
+	}
 	b.left.Store(b.most)
 	return b
 }
@@ -112,7 +119,7 @@ func (c *Coordinator[H, ID]) useCover(opts *Options) {
 	}
 	n := len(opts.Cover.index)
 	c.standbys = &standbys{hedging: opts.Hedging, ready: newBitset(n), hoped: newBitset(n), gain: make([]float64, n)}
-	c.hedgeAt = make([]time.Time, len(c.peers), cap(c.peers))
+	c.hedges = make([]hedgePlan, len(c.peers), cap(c.peers))
 	for _, peer := range opts.Standby {
 		if number := opts.Cover.number(peer); number >= 0 { // who holds nothing can't stand in for anybody
 			c.standbys.ready.add(number)
@@ -135,37 +142,67 @@ func (c *Coordinator[H, ID]) planHedge(ctl *Control[State, *Event[H]], i int) {
 		c.standbys.hedging.budget().pay()
 	}
 	if delay := c.standbys.hedging.delayOf(c.peers[i].Peer); delay > 0 {
-		c.hedgeAt[i] = ctl.Now().Add(delay)
-		if c.nextAt.IsZero() || c.hedgeAt[i].Before(c.nextAt) {
-			c.nextAt = c.hedgeAt[i]
-			ctl.Timeout("hedge", delay, &c.hedgeDue)
-		}
+		c.hedges[i] = hedgePlan{delay, c.askedAt[i].Add(delay)}
+		c.armHedge(ctl, c.hedges[i].at)
+	}
+}
+
+// hedgePlan is when a peer is hedged against, and after how long that is. The zero hedgePlan is never, or done.
+type hedgePlan struct {
+	delay time.Duration
+	at    time.Time
+}
+
+// armHedge has hedge be called at a time, if it isn't earlier.
+func (c *Coordinator[H, ID]) armHedge(ctl *Control[State, *Event[H]], at time.Time) {
+	if c.hedgeAt.IsZero() || at.Before(c.hedgeAt) {
+		c.hedgeAt = at
+		ctl.Timeout("hedge", at.Sub(ctl.Now()), &c.hedgeDue)
 	}
 }
 
 // hedge has standbys asked for what the peers are late with whose delay is over.
 func (c *Coordinator[H, ID]) hedge(ctl *Control[State, *Event[H]]) {
 	now := ctl.Now()
-	c.nextAt = time.Time{}
-	for i, at := range c.hedgeAt[:min(c.asked, len(c.hedgeAt))] {
-		if at.IsZero() || c.peers[i].Status != asking {
+	c.hedgeAt = time.Time{}
+	for i := range c.hedges {
+		plan := &c.hedges[i]
+		if plan.at.IsZero() || c.peers[i].Status != asking {
 			continue
 		}
-		if !at.After(now) {
+		if !plan.at.After(now) {
 			if c.replace(i, Hedge) {
-				c.hedgeAt[i] = time.Time{}
+				*plan = hedgePlan{}
 				continue
 			}
-			at = now.Add(at.Sub(c.askedAt[i])) // for want of budget
-			c.hedgeAt[i] = at
+			plan.at = now.Add(plan.delay) // for want of budget
 		}
-		if c.nextAt.IsZero() || at.Before(c.nextAt) {
-			c.nextAt = at
+		c.armHedge(ctl, plan.at)
+	}
+}
+
+// unneeded takes a standby that is next to be asked out of the ledger again if what it was to be asked for has been
+// answered, or may be by others, while it waited for its turn. It returns whether it did.
+func (c *Coordinator[H, ID]) unneeded(i int) bool {
+	if c.peers[i].Role == Primary {
+		return false
+	}
+	number := c.numbers[i]
+	c.standbys.hoped.remove(number)
+	for _, slot := range c.coverage.slotsOf(number) {
+		if of := c.coverage.of(slot); !c.coverage.answered.any(of) && !c.standbys.hoped.any(of) {
+			c.standbys.hoped.add(number)
+			return false
 		}
 	}
-	if !c.nextAt.IsZero() {
-		ctl.Timeout("hedge", c.nextAt.Sub(now), &c.hedgeDue)
-	}
+	c.standbys.ready.add(number)
+	c.standbys.hedging.budget().giveBack(1)
+	c.peers = slices.Delete(c.peers, i, i+1)
+	c.lists = slices.Delete(c.lists, i, i+1)
+	c.askedAt = slices.Delete(c.askedAt, i, i+1)
+	c.numbers = slices.Delete(c.numbers, i, i+1)
+	c.hedges = slices.Delete(c.hedges, i, i+1)
+	return true
 }
 
 // replace has standbys asked, as role, for what peer i was asked for alone. It returns false if the budget was too small.
@@ -178,7 +215,7 @@ func (c *Coordinator[H, ID]) replace(i int, role Role) bool {
 		c.peers = append(c.peers, PeerReport{Peer: c.coverage.ring.peers[number], Role: role})
 		c.lists = append(c.lists, nil)
 		c.askedAt = append(c.askedAt, time.Time{})
-		c.hedgeAt = append(c.hedgeAt, time.Time{})
+		c.hedges = append(c.hedges, hedgePlan{})
 		c.numbers = append(c.numbers, number)
 	}
 	return ok
@@ -244,10 +281,10 @@ func (s *standbys) replacements(c *coverage, peer int32, some bool) (chosen []in
 func (s *standbys) best(c *coverage) int32 {
 	best := int32(-1)
 	for _, slot := range s.open {
-		_, width := c.width(slot) // a range of 2^64 tokens has one holder and so no standby
+		hi, lo := c.width(slot)
 		for _, peer := range c.of(slot) {
 			if s.ready.has(peer) {
-				s.gain[peer] += float64(width)
+				s.gain[peer] += float64(hi)*(1<<64) + float64(lo)
 			}
 		}
 	}

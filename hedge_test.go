@@ -285,6 +285,12 @@ func TestBudget(t *testing.T) {
 	var unbounded *Budget
 	unbounded.pay()
 	require.Equal(t, 7, unbounded.take(7, false))
+	for _, huge := range []*Budget{NewBudget(math.Inf(1), math.MaxInt), NewBudget(1e300, math.MaxInt)} {
+		require.Equal(t, 3, huge.take(3, false))
+		huge.pay()
+		require.Greater(t, huge.Left(), 1e9)
+	}
+	require.Zero(t, NewBudget(math.NaN(), 0).share)
 	none := NewBudget(-1, -1)
 	none.pay()
 	require.Zero(t, none.take(1, true))
@@ -414,7 +420,68 @@ func TestCoordinatorSettle(t *testing.T) {
 	s.begin()
 	s.reply(1, 0)
 	s.reply(2, 1)
-	s.wantLedger("a Answered 0 1", "b Answered 0 2", "c Spare 0 2", "d Spare 0 2")
+	s.reply(2, 2, Hit[string]{"x", 1}) // was in hand
+	s.advance(2.000000001)
+	s.wantLedger("a Answered 0 1", "b Answered 0 2", "c Answered 1 2", "d Spare 0 2.000000001")
+
+	// And nobody else is asked.
+	s = newStepped(t, 9, Options{Settle: 0.5, Limit: 1}, "a", "b")
+	s.begin()
+	s.reply(1, 0)
+	s.advance(1.5)
+	require.Equal(t, ErrEnough, s.wantLedger("a Answered 0 1", "b NotAsked 0 0").Peers[1].Err)
+}
+
+// Rule 27: a standby that waits for its turn is left out if others have answered meanwhile, and can be asked later.
+func TestCoordinatorHedgeNoLongerNeeded(t *testing.T) {
+	budget := NewBudget(0, 2)
+	opts := Options{
+		Cover: quarters(), Standby: []PeerID{"b", "d"}, Limit: 2, WaitAll: true,
+		Hedging: &Hedging{Budget: budget, DelayOf: func(p PeerID) time.Duration {
+			return map[PeerID]time.Duration{"a": time.Second}[p]
+		}},
+	}
+	s := newStepped(t, 9, opts, "a", "c")
+	s.begin()
+	s.advance(1)
+	require.Zero(t, budget.Left())
+	s.reply(2, 0)
+	require.Equal(t, "ac", s.asked())
+	require.Equal(t, 2.0, budget.Left())
+	s.fail(3, 1, errBroke)
+	require.Equal(t, "acbd", s.asked(), "now they are needed, for c")
+	s.reply(4, 2)
+	s.reply(4, 3)
+	s.wantLedger("a Answered 0 2", "c Failed 0 3", "b Answered 0 1", "d Answered 0 1")
+}
+
+// Rule 27: where one range is all there is, its other holder stands in.
+func TestCoordinatorFallbackOfTheWholeSpace(t *testing.T) {
+	cover := NewCover(NewRing(Point{5, "a"}, Point{5, "b"}), 2)
+	s := newStepped(t, 9, Options{Cover: cover, Standby: []PeerID{"b"}}, "a")
+	s.begin()
+	s.fail(1, 0, errBroke)
+	s.reply(2, 1)
+	require.Equal(t, 1.0, s.Response().Coverage)
+}
+
+// Rule 27: a delay runs from the start of the peer's probe, however long hooks take, and each one after it is as long.
+func TestCoordinatorHedgeDelaysAreEqual(t *testing.T) {
+	opts := Options{
+		Cover: quarters(), Standby: []PeerID{"b", "d"}, PeerDeadline: time.Minute,
+		Hedging: &Hedging{Delay: time.Second, Budget: NewBudget(0, 0)},
+	}
+	s := newStepped(t, 9, opts, "a", "c")
+	s.clock = func() time.Time { return at(5) } // a hook has taken five seconds
+	s.begin()
+	s.wantDeadline(6)
+	s.advance(6)
+	s.wantDeadline(7)
+	s.advance(7)
+	s.wantDeadline(8)
+	s.reply(7.5, 0)
+	s.reply(7.5, 1)
+	s.wantLedger("a Answered 0 2.5", "c Answered 0 2.5")
 }
 
 // Rule 28: Reserve is kept back from the deadline of the query's context, and the peers are told.

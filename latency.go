@@ -79,6 +79,23 @@ func (l *latency) observed() int { return int(l.weight.Load() / latencyUnit) }
 
 // quantile returns the latency that a share q of the observations doesn't exceed, or 0 if there are none.
 func (l *latency) quantile(q float64) time.Duration {
+	bucket, along := l.find(q)
+	low, high := latencyBound(bucket), latencyBound(bucket+1)
+	return low + time.Duration(float64(high-low)*along)
+}
+
+// quantileBound returns a latency that at least a share q of the observations doesn't exceed, or 0 if there are none: the
+// quantile itself may lie below all of them, where they are nearly equal.
+func (l *latency) quantileBound(q float64) time.Duration {
+	if bucket, along := l.find(q); along > 0 {
+		return latencyBound(bucket + 1)
+	}
+	return 0
+}
+
+// find returns the bucket that a quantile is in, and how far along it is there, above 0 and up to 1; or twice 0 if nothing
+// was observed.
+func (l *latency) find(q float64) (bucket int, along float64) {
 	var counts [len(l.buckets)]uint32
 	left := uint32(0) // not known to be above the quantile
 	for i := range l.buckets {
@@ -88,11 +105,10 @@ func (l *latency) quantile(q float64) time.Duration {
 	rank := uint32(math.Ceil(q * float64(left)))
 	for i := len(counts) - 1; i >= 0; i-- { // the quantiles asked for are high ones
 		below := left - counts[i]
-		if below < rank { // so it is in this bucket: as far along as the rank is
-			low, high := latencyBound(i), latencyBound(i+1)
-			return low + time.Duration(float64(high-low)*float64(rank-below)/float64(counts[i]))
+		if below < rank {
+			return i, float64(rank-below) / float64(counts[i])
 		}
 		left = below
 	}
-	return 0
+	return 0, 0
 }

@@ -27,8 +27,8 @@ const (
 	// DefaultHedgeBurst is the number of extra probes saved up if SearcherOptions.HedgeBurst is 0.
 	DefaultHedgeBurst = 100
 
-	// hedgeObserved is how many latencies of a peer must be known for a quantile of them to be believed.
-	hedgeObserved = 32
+	// learnObserved is how many latencies of a peer, or of merges, must be known for a quantile of them to be believed.
+	learnObserved = 32
 
 	// Queries take plans in turn: most of them, for an even load, where a plan costs little; least where it costs much,
 	// which is on rings with many points, whose plans ask most peers anyway. planCost is what all may cost together, in
@@ -55,14 +55,16 @@ type SearcherOptions struct {
 	// standbys.
 	AskAll bool
 
-	// HedgeDelay is how long a peer may take before standbys are asked too: see [Hedging]. 0: without HedgeQuantile,
-	// standbys stand in only for a peer that has failed.
+	// HedgeDelay is how long a peer may take before standbys are asked too: see [Hedging]. 0: a tenth of what it has, which
+	// is PeerDeadline or, if that is less, the time left to the query; with HedgeQuantile, a half. Negative: without
+	// HedgeQuantile, standbys stand in only for a peer that has failed.
 	HedgeDelay time.Duration
 
-	// HedgeQuantile, from 0 to below 1, shortens HedgeDelay for each peer to this quantile of its latencies: with
-	// 0.95, it is late when it takes longer than 95 % of the time. HedgeDelay holds until 32 latencies of the peer are
-	// known, and remains the most it is given; without one, nobody is hedged against until then, and a peer that gets
-	// slower and slower is given more and more time. 0: HedgeDelay alone.
+	// HedgeQuantile, from 0 to below 1, shortens HedgeDelay for each peer to this quantile of its latencies, as far as
+	// they are told apart (see [PeerStats]): with 0.95, it is late when it takes longer than about 95 % of the time.
+	// HedgeDelay holds until 32 latencies of the peer are known, and remains the most it is given; without one, being
+	// negative, nobody is hedged against until then, and a peer that gets slower and slower is given more and more time.
+	// 0: HedgeDelay alone.
 	HedgeQuantile float64
 
 	// HedgeFloor is the least delay that HedgeQuantile may give. 0: any.
@@ -75,7 +77,8 @@ type SearcherOptions struct {
 	// HedgeBurst is how many of these may be saved up. 0: DefaultHedgeBurst.
 	HedgeBurst int
 
-	// LearnReserve has Options.Reserve grow to the 99th percentile of the time that merges have taken lately.
+	// LearnReserve has Options.Reserve grow to the 99th percentile of the time that merges have taken lately, but not
+	// beyond a quarter of the time left to the query.
 	LearnReserve bool
 
 	// Key has callers share: requests that are under way at the same time and have the same Key are asked once, as the
@@ -84,8 +87,8 @@ type SearcherOptions struct {
 	//
 	// What is shared has the context values and the deadline of the caller that began it; a caller with an earlier
 	// deadline joins nobody. It ends when all its callers have gone: one whose context is cancelled leaves with the
-	// cause and no Response, and disturbs nobody else. A panic in Live or in a Trace ends the program there, for the
-	// goroutine is no caller's.
+	// cause and no Response, and disturbs nobody else. A panic in Live or in a Trace is an error
+	// to all of them, a *PanicError.
 	Key func(*Request) string
 
 	// Seed makes plans the same each time. Searchers side by side should have different ones, so that their loads add
@@ -98,7 +101,7 @@ type SearcherOptions struct {
 //
 // A Searcher is safe for concurrent use. Make one with [NewSearcher], and when done with it, Close it.
 type Searcher[H Ranked[ID], ID cmp.Ordered] struct {
-	probe  Probe[H] // counted by running
+	probe  Probe[H]
 	opts   SearcherOptions
 	budget *Budget
 	merges latency
@@ -139,17 +142,17 @@ func NewSearcher[H Ranked[ID], ID cmp.Ordered](
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	noAsk := func(Ask) bool { return false }
-	if _, err := NewCoordinator[H](&Request{Query: KNN{}, K: 1}, nil, noAsk, &opts.Options); err != nil {
+	if err := opts.Options.check(); err != nil {
 		return nil, err
 	}
 	s := &Searcher[H, ID]{
+		probe:   probe,
 		opts:    *opts,
-		seed:    opts.Seed,
+		seed:    rand.NewPCG(opts.Seed, opts.Seed).Uint64(), // seeds side by side must not give plans in common
 		idle:    make(chan struct{}),
 		flights: make(map[string]*flight),
 	}
-	if s.seed == 0 {
+	if opts.Seed == 0 {
 		s.seed = rand.Uint64()
 	}
 	if opts.HedgeShare >= 0 {
@@ -157,15 +160,16 @@ func NewSearcher[H Ranked[ID], ID cmp.Ordered](
 	}
 	s.lifetime, s.end = context.WithCancelCause(context.Background())
 
-	// A probe is counted before its goroutine starts, while its query is, and so before Close can see that nothing
+	// A goroutine of a query is counted before it starts, while the query is, and so before Close can see that nothing
 	// runs.
-	s.probe = func(ctx context.Context, peer PeerID, req *Request) ([]H, error) {
-		defer s.running.Done()
-		return probe(ctx, peer, req)
-	}
 	trace := joinTraces(opts.Trace, &Trace{
-		starting:  func() { s.running.Add(1) },
-		MergeDone: func(i MergeInfo) { s.merges.record(i.Elapsed) },
+		starting: func() { s.running.Add(1) },
+		ended:    func() { s.running.Done() },
+		MergeDone: func(i MergeInfo) {
+			if i.Lists > 0 { // else there was nothing to merge
+				s.merges.record(i.Elapsed)
+			}
+		},
 	})
 	s.opts.Trace = &trace
 	s.SetRing(ring)
@@ -182,8 +186,6 @@ func (o *SearcherOptions) check() error {
 		return fmt.Errorf("scatter: SearcherOptions.Hedging is %+v, must be nil: see HedgeDelay", *o.Hedging)
 	case o.Replicas < 0:
 		return fmt.Errorf("scatter: SearcherOptions.Replicas is %d, must not be negative", o.Replicas)
-	case o.HedgeDelay < 0:
-		return fmt.Errorf("scatter: SearcherOptions.HedgeDelay is %v, must not be negative", o.HedgeDelay)
 	case !(o.HedgeQuantile >= 0 && o.HedgeQuantile < 1): // NaN is neither
 		return fmt.Errorf("scatter: SearcherOptions.HedgeQuantile is %v, must be from 0 to below 1", o.HedgeQuantile)
 	case o.HedgeFloor < 0:
@@ -200,14 +202,17 @@ func (o *SearcherOptions) check() error {
 // with a [Cover]: what is said there of who is waited for, of contexts and of errors holds here, but for a query that
 // is shared, see SearcherOptions.Key. Besides, [ErrClosed] is an error, without a Response if Close was called before.
 func (s *Searcher[H, ID]) Search(ctx context.Context, req *Request) (*Response[H], error) {
-	key := ""
-	if s.opts.Key != nil && req != nil && ctx.Err() == nil {
-		key = s.opts.Key(req)
-	}
 	if !s.enter() {
 		return nil, ErrClosed
 	}
 	defer s.running.Done()
+	key := ""
+	if s.opts.Key != nil && ctx.Err() == nil {
+		if _, err := checkRequest(req); err != nil {
+			return nil, err
+		}
+		key = s.opts.Key(req)
+	}
 	if key != "" {
 		return s.share(ctx, key, req)
 	}
@@ -216,7 +221,8 @@ func (s *Searcher[H, ID]) Search(ctx context.Context, req *Request) (*Response[H
 
 // SetRing has later queries use another ring; those that run keep theirs. What is known of the latencies of peers that
 // are on both rings is kept, that of the others forgotten. A nil ring is empty. It costs what [NewCover] costs, on the
-// caller's goroutine, and makes no query wait; but the next queries make new plans.
+// caller's goroutine. It makes no query wait, but the next queries make plans, at what [Cover.Plan] costs, and so do the
+// first after the set of live peers has changed to one that it wasn't lately.
 func (s *Searcher[H, ID]) SetRing(ring *Ring) {
 	if ring == nil {
 		ring = NewRing()
@@ -233,10 +239,6 @@ func (s *Searcher[H, ID]) SetRing(ring *Ring) {
 		if number := old.number(peer); number >= 0 {
 			view.latencies[i] = old.latencies[number]
 		}
-	}
-	view.hedging = &Hedging{Delay: s.opts.HedgeDelay, Budget: s.budget}
-	if s.opts.HedgeQuantile > 0 {
-		view.hedging.DelayOf = func(peer PeerID) time.Duration { return s.delay(view.latencyOf(peer)) }
 	}
 	s.view.Store(view)
 }
@@ -300,6 +302,11 @@ func (s *Searcher[H, ID]) Close(ctx context.Context) error {
 	case <-s.idle:
 		return nil
 	case <-ctx.Done():
+	}
+	select {
+	case <-s.idle: // which counts more
+		return nil
+	default:
 		return context.Cause(ctx)
 	}
 }
@@ -315,22 +322,47 @@ func (s *Searcher[H, ID]) enter() bool {
 }
 
 // search is a query that is not shared, or what is shared of those that are.
-func (s *Searcher[H, ID]) search(ctx context.Context, req *Request) (*Response[H], error) {
+func (s *Searcher[H, ID]) search(ctx context.Context, req *Request) (resp *Response[H], err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(s.lifetime, func() { cancel(ErrClosed) })
 	defer stop()
 
 	view := s.view.Load()
+	defer func() { s.learn(view, resp, err) }() // after a panic of a hook, too
 	plan := s.plan(view)
 	opts := s.opts.Options
-	opts.Cover, opts.Standby, opts.Hedging = view.Cover, plan.standby, view.hedging
-	if s.opts.LearnReserve {
-		opts.Reserve = max(opts.Reserve, s.merges.quantile(0.99))
+	opts.Cover, opts.Standby, opts.Hedging = view.Cover, plan.standby, s.hedging(ctx, view)
+	if s.opts.LearnReserve && s.merges.observed() >= learnObserved {
+		opts.Reserve = max(opts.Reserve, min(s.merges.quantile(0.99), left(ctx)/4))
 	}
-	resp, err := Broadcast(ctx, req, plan.peers, s.probe, &opts)
-	s.learn(view, resp, err)
-	return resp, err
+	return Broadcast(ctx, req, plan.peers, s.probe, &opts)
+}
+
+// left is the time left to a context; a year if it has no deadline.
+func left(ctx context.Context) time.Duration {
+	if until, ok := ctx.Deadline(); ok {
+		return max(time.Until(until), 0)
+	}
+	return 365 * 24 * time.Hour
+}
+
+// hedging is that of a query by its options, its time, and what is known of the peers.
+func (s *Searcher[H, ID]) hedging(ctx context.Context, view *ringView) *Hedging {
+	h := &Hedging{Delay: max(s.opts.HedgeDelay, 0), Budget: s.budget}
+	if s.opts.HedgeDelay == 0 {
+		peers := cmp.Or(max(s.opts.PeerDeadline, 0), DefaultPeerDeadline)
+		share := time.Duration(10)
+		if s.opts.HedgeQuantile > 0 {
+			share = 2
+		}
+		h.Delay = max(min(peers, left(ctx))/share, 1) // 0 would be never
+	}
+	if s.opts.HedgeQuantile > 0 {
+		most := h.Delay
+		h.DelayOf = func(peer PeerID) time.Duration { return s.delay(view.latencyOf(peer), most) }
+	}
+	return h
 }
 
 // learn counts what a query was, and records how long peers took.
@@ -375,15 +407,14 @@ func count(b bool) int64 {
 	return 0
 }
 
-// delay is how long the peer of a latency may take, by HedgeQuantile.
-func (s *Searcher[H, ID]) delay(l *latency) time.Duration {
-	delay := s.opts.HedgeDelay
-	if l.observed() < hedgeObserved {
-		return delay
+// delay is how long the peer of a latency may take, by HedgeQuantile and at most the time given, if that isn't 0.
+func (s *Searcher[H, ID]) delay(l *latency, most time.Duration) time.Duration {
+	if l.observed() < learnObserved {
+		return most
 	}
-	usual := max(l.quantile(s.opts.HedgeQuantile), s.opts.HedgeFloor, 1) // 0 would be never
-	if delay > 0 {
-		return min(usual, delay)
+	usual := max(l.quantileBound(s.opts.HedgeQuantile), s.opts.HedgeFloor)
+	if most > 0 {
+		return min(usual, most)
 	}
 	return usual
 }
@@ -391,10 +422,13 @@ func (s *Searcher[H, ID]) delay(l *latency) time.Duration {
 // ringView is a ring and all that goes with it.
 type ringView struct {
 	*Cover
-	hedging   *Hedging
-	latencies []*latency            // by the peer's number
-	plans     atomic.Pointer[plans] // for the peers that were live last; nil before the first query
+	latencies []*latency               // by the peer's number
+	plans     atomic.Pointer[[]*plans] // for the sets of live peers of late, the last one used for a query first
 }
+
+// keptPlans is for how many sets of live peers plans are kept, so that a peer that comes and goes doesn't have them made
+// again and again.
+const keptPlans = 4
 
 func (v *ringView) latencyOf(peer PeerID) *latency { return v.latencies[v.number(peer)] }
 
@@ -417,11 +451,7 @@ func (s *Searcher[H, ID]) plan(v *ringView) *plan {
 			live.add(int32(i))
 		}
 	}
-	all := v.plans.Load()
-	if all == nil || !slices.Equal(all.live, live) {
-		all = &plans{live, make([]plan, v.planCount(s.opts.AskAll))}
-		v.plans.Store(all)
-	}
+	all := s.plansFor(v, live)
 	turn := s.turn.Add(1) % uint64(len(all.plans))
 	p := &all.plans[turn]
 	p.once.Do(func() { // in its first turn; queries that want it too wait for it
@@ -437,6 +467,32 @@ func (s *Searcher[H, ID]) plan(v *ringView) *plan {
 		p.standby = v.peers(func(i int32) bool { return live.has(i) && !planned.has(i) })
 	})
 	return p
+}
+
+// plansFor returns the plans for a set of live peers, made one by one when their turns come.
+func (s *Searcher[H, ID]) plansFor(v *ringView, live bitset) *plans {
+	var kept []*plans
+	if p := v.plans.Load(); p != nil {
+		kept = *p
+	}
+	at := slices.IndexFunc(kept, func(p *plans) bool { return slices.Equal(p.live, live) })
+	if at == 0 {
+		return kept[0]
+	}
+	var all *plans
+	if at > 0 {
+		all = kept[at]
+	} else {
+		all = &plans{live, make([]plan, v.planCount(s.opts.AskAll))}
+	}
+	first := []*plans{all}
+	for i, p := range kept {
+		if i != at && len(first) < keptPlans {
+			first = append(first, p)
+		}
+	}
+	v.plans.Store(&first) // if another query does so too, one of them makes plans in vain
+	return all
 }
 
 // planCount returns how many plans are worth making. Where all are asked, or all are needed, there is but one.
@@ -519,7 +575,22 @@ func (s *Searcher[H, ID]) fly(f *flight, key string, req *Request) (*Response[H]
 		ctx, stop = context.WithDeadline(ctx, f.until)
 		defer stop()
 	}
-	return s.search(ctx, req)
+	// On a goroutine of its own, because singleflight would never answer its callers if a hook ended this one.
+	done := make(chan func() (*Response[H], error), 1)
+	go func() {
+		var resp *Response[H]
+		var err error
+		returned := false
+		defer func() {
+			if failed := caught(returned, recover()); failed != nil {
+				err = failed
+			}
+			done <- func() (*Response[H], error) { return resp, err }
+		}()
+		resp, err = s.search(ctx, req)
+		returned = true
+	}()
+	return (<-done)()
 }
 
 // leave counts one caller less, and cancels the flight after the last.

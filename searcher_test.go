@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/semaphore"
 )
 
 // circle is a ring of peers with one point each, at even distances, so that with r replicas each peer can stand in for
@@ -50,7 +52,6 @@ func TestSearcherArguments(t *testing.T) {
 		"Options.Limit is -1":              {Options: Options{Limit: -1}},
 		"Options.Require is 2":             {Options: Options{Require: 2}},
 		"Replicas is -1":                   {Replicas: -1},
-		"HedgeDelay is -1s":                {HedgeDelay: -time.Second},
 		"HedgeQuantile is 1":               {HedgeQuantile: 1},
 		"HedgeQuantile is NaN":             {HedgeQuantile: math.NaN()},
 		"HedgeFloor is -1ns":               {HedgeFloor: -1},
@@ -332,7 +333,7 @@ func TestSearcherHedgesByQuantile(t *testing.T) {
 		s.SetRing(circle(somePeers(3)...)) // forgets
 
 		hang.Store(false)
-		for range hedgeObserved {
+		for range learnObserved {
 			search()
 		}
 		hang.Store(true)
@@ -351,7 +352,7 @@ func TestSearcherHedgesByQuantile(t *testing.T) {
 func TestSearcherDelay(t *testing.T) {
 	const ms = time.Millisecond
 	known, instant := &latency{}, &latency{}
-	for range hedgeObserved {
+	for range learnObserved {
 		known.record(10 * ms)
 		instant.record(0)
 	}
@@ -371,7 +372,7 @@ func TestSearcherDelay(t *testing.T) {
 		s := newTestSearcher(t, instantProbe, nil, SearcherOptions{
 			HedgeQuantile: 0.9, HedgeDelay: tt.delay, HedgeFloor: tt.floor,
 		})
-		got := s.delay(tt.of)
+		got := s.delay(tt.of, tt.delay)
 		require.True(t, tt.least <= got && got <= tt.most, "%+v: %v", tt, got)
 	}
 }
@@ -514,7 +515,7 @@ func TestSearcherLearnReserve(t *testing.T) {
 				Options: Options{Reserve: tt.reserve}, LearnReserve: tt.learn,
 			})
 			for range 100 { // as if: in a bubble, merging takes no time
-				s.opts.Trace.MergeDone(MergeInfo{Elapsed: 100 * time.Millisecond})
+				s.opts.Trace.MergeDone(MergeInfo{Lists: 1, Elapsed: 100 * time.Millisecond})
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			r, err := s.Search(ctx, testRequest)
@@ -883,4 +884,163 @@ func BenchmarkSearcher(b *testing.B) {
 			return Broadcast(ctx, testRequest, ring.peers, instantProbe, &Options{Cover: cover})
 		})
 	}
+}
+
+// Rule 27: hedging needs no option: a peer is late after a tenth of what it has, of the query's time if that is less.
+func TestSearcherHedgesByDefault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := behave{"a": obey, "b": answer(Hit[string]{"x", 1})}
+		for _, tt := range []struct {
+			opts SearcherOptions
+			ctx  time.Duration
+			want time.Duration
+		}{
+			{SearcherOptions{}, time.Hour, DefaultPeerDeadline / 10},
+			{SearcherOptions{Options: Options{PeerDeadline: time.Second}}, time.Hour, 100 * time.Millisecond},
+			{SearcherOptions{Options: Options{PeerDeadline: -1}}, time.Hour, DefaultPeerDeadline / 10},
+			{SearcherOptions{}, time.Second, 100 * time.Millisecond},
+			{SearcherOptions{HedgeQuantile: 0.9}, time.Second, 500 * time.Millisecond},
+		} {
+			tt.opts.Replicas, tt.opts.Seed = 2, 1
+			s := newTestSearcher(t, b.probe, circle("a", "b"), tt.opts)
+			for hedged := false; !hedged; { // until a alone is planned
+				ctx, cancel := context.WithTimeout(t.Context(), tt.ctx)
+				r, err := s.Search(ctx, testRequest)
+				cancel()
+				require.NoError(t, err)
+				require.False(t, r.Partial)
+				if hedged = r.Peers[0].Peer == "a"; hedged {
+					require.Equal(t, tt.want, r.Elapsed)
+				}
+			}
+		}
+		s := newTestSearcher(t, b.probe, circle("a", "b"), SearcherOptions{Replicas: 2, HedgeDelay: -1})
+		require.Zero(t, s.hedging(t.Context(), s.view.Load()).Delay)
+	})
+}
+
+// Rule 27: latencies that are nearly equal don't make each of them late.
+func TestSearcherQuantileOfEqualLatencies(t *testing.T) {
+	for d := 100 * time.Microsecond; d < time.Second; d += d / 7 {
+		var l latency
+		for range 1000 {
+			l.record(d)
+		}
+		require.Greater(t, l.quantileBound(0.5), d)
+		require.LessOrEqual(t, l.quantileBound(0.5), d+d/4+1)
+	}
+	require.Zero(t, new(latency).quantileBound(0.5))
+}
+
+// Rule 28: what is kept back is at most a quarter of what is left, however long a merge has taken once.
+func TestSearcherLearnsNoMadReserve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := behave{"a": after(500*time.Millisecond, Hit[string]{"x", 1})}
+		s := newTestSearcher(t, b.probe, circle("a"), SearcherOptions{LearnReserve: true})
+		for range 2 * learnObserved {
+			s.merges.record(time.Hour)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			r, err := s.Search(ctx, testRequest)
+			cancel()
+			require.NoError(t, err)
+			require.Equal(t, "x", ids(r.Hits))
+		}
+	})
+}
+
+// A budget that is larger than can be counted is bounded, and bounds nothing.
+func TestSearcherHugeBurst(t *testing.T) {
+	b := behave{"a": func(context.Context) (hitList, error) { return nil, errBroke }, "b": answer()}
+	s := newTestSearcher(t, b.probe, circle("a", "b"), SearcherOptions{Replicas: 2, HedgeBurst: math.MaxInt, HedgeShare: 1})
+	for range 10 {
+		r, err := s.Search(t.Context(), testRequest)
+		require.NoError(t, err)
+		require.False(t, r.Partial)
+	}
+	require.Greater(t, s.Stats().Budget, 1e9)
+}
+
+// A shared query that a hook panics in, or ends the goroutine of, is an error to its callers, and Close doesn't hang.
+func TestSearcherSharedHookFails(t *testing.T) {
+	fail := map[string]func(){"panic": func() { panic(errBoom) }, "exit": runtime.Goexit}
+	for name, fail := range fail {
+		synctest.Test(t, func(t *testing.T) {
+			s := newTestSearcher(t, instantProbe, circle("a"), SearcherOptions{
+				Key:     func(*Request) string { return "k" },
+				Options: Options{Trace: &Trace{MergeDone: func(MergeInfo) { fail() }}},
+			})
+			_, err := s.Search(t.Context(), testRequest)
+			if name == "panic" {
+				require.ErrorIs(t, err, errBoom)
+			} else {
+				require.Equal(t, ErrGoexit, err)
+			}
+			require.EqualValues(t, 1, s.Stats().Queries)
+			require.NoError(t, s.Close(t.Context()))
+		})
+	}
+}
+
+// A request is looked at before its Key is asked for.
+func TestSearcherChecksBeforeKey(t *testing.T) {
+	s := newTestSearcher(t, instantProbe, circle("a"), SearcherOptions{
+		Key: func(r *Request) string { return r.Query.(KNN).Field },
+	})
+	_, err := s.Search(t.Context(), &Request{K: 1})
+	require.EqualError(t, err, "scatter: Request.Query is nil")
+	_, err = s.Search(t.Context(), nil)
+	require.EqualError(t, err, "scatter: Request is nil")
+}
+
+// Rule 29: Close has waited for all that a late probe does, its reply being dropped and its unit of Shared given back too.
+func TestSearcherCloseWaitsForTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := semaphore.NewWeighted(1)
+		var late atomic.Bool
+		s := newTestSearcher(t, behave{"a": after(time.Hour)}.probe, circle("a"), SearcherOptions{Options: Options{
+			Shared: shared, Trace: &Trace{LateReply: func(LateReplyInfo) { time.Sleep(time.Second); late.Store(true) }},
+		}})
+		r, err := s.Search(t.Context(), testRequest)
+		require.NoError(t, err)
+		require.Equal(t, "a:TimedOut", summary(r))
+		require.NoError(t, s.Close(t.Context()))
+		require.True(t, late.Load())
+		require.True(t, shared.TryAcquire(1))
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 100 {
+			require.NoError(t, s.Close(ended), "nothing is left to wait for")
+		}
+	})
+}
+
+// Plans are kept for a peer that comes and goes.
+func TestSearcherKeepsPlans(t *testing.T) {
+	var down atomic.Pointer[PeerID]
+	s := newTestSearcher(t, instantProbe, circle(somePeers(9)...), SearcherOptions{
+		Replicas: 3, Live: func(p PeerID) bool { d := down.Load(); return d == nil || p != *d },
+	})
+	view := s.view.Load()
+	for range 3 {
+		for _, peer := range somePeers(keptPlans - 1) {
+			down.Store(nil)
+			s.plan(view)
+			down.Store(&peer)
+			s.plan(view)
+		}
+	}
+	kept := *view.plans.Load()
+	require.Len(t, kept, keptPlans)
+	for range 20 {
+		for _, peer := range somePeers(keptPlans - 1) {
+			down.Store(&peer)
+			s.plan(view)
+		}
+	}
+	require.ElementsMatch(t, kept, *view.plans.Load(), "none was made anew")
+	for _, peer := range somePeers(9) {
+		down.Store(&peer)
+		s.plan(view)
+	}
+	require.Len(t, *view.plans.Load(), keptPlans)
 }

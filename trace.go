@@ -22,7 +22,8 @@ type Trace struct {
 	MergeDone    func(MergeInfo)      // the answer is ready
 	LateReply    func(LateReplyInfo)  // a reply was dropped, because nobody waited for it any more
 
-	starting func() // a goroutine is about to be started for a probe; for a Searcher, which counts them
+	// For a Searcher, which counts the goroutines of Broadcast.
+	starting, ended func()
 }
 
 // StateInfo is what [Trace].StateEntered is told.
@@ -154,17 +155,14 @@ func joinTraces(a, b *Trace) Trace {
 	case b == nil:
 		return *a
 	}
-	starting := a.starting
-	if starting == nil {
-		starting = b.starting
-	}
 	return Trace{
 		StateEntered: both(a.StateEntered, b.StateEntered),
 		ProbeStarted: both(a.ProbeStarted, b.ProbeStarted),
 		ProbeDone:    both(a.ProbeDone, b.ProbeDone),
 		MergeDone:    both(a.MergeDone, b.MergeDone),
 		LateReply:    both(a.LateReply, b.LateReply),
-		starting:     starting,
+		starting:     cmpOr(a.starting, b.starting),
+		ended:        cmpOr(a.ended, b.ended),
 	}
 }
 
@@ -179,6 +177,14 @@ func both[I any](a, b func(I)) func(I) {
 		a(info)
 		b(info)
 	}
+}
+
+// cmpOr is cmp.Or for functions.
+func cmpOr(a, b func()) func() {
+	if a == nil {
+		return b
+	}
+	return a
 }
 
 // told calls f, which may be nil.
