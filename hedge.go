@@ -57,7 +57,7 @@ func NewBudget(share float64, burst int) *Budget {
 	}
 	b := &Budget{
 		share: int64(min(share, most) * budgetUnit),
-		most:  int64(min(max(burst, 0), most)) * budgetUnit,
+		most:  min(int64(max(burst, 0)), most) * budgetUnit,
 	}
 	b.left.Store(b.most)
 	return b
