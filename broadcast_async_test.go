@@ -82,11 +82,11 @@ func TestBroadcastAsync(t *testing.T) {
 func TestBroadcastAsyncStartsNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before := bubbleGoroutines()
-		inside := 0
+		inside := make(chan int, 1)
 		probe := func(_ context.Context, peer PeerID, _ *Request, done func([]Hit[string], error)) {
 			if peer == "peer99" {
 				time.AfterFunc(time.Second, func() { done(nil, nil) })
-				time.AfterFunc(time.Millisecond, func() { inside = bubbleGoroutinesNow() })
+				time.AfterFunc(time.Millisecond, func() { inside <- bubbleGoroutinesNow() })
 				return
 			}
 			time.AfterFunc(time.Second, func() { done(nil, nil) })
@@ -94,7 +94,7 @@ func TestBroadcastAsyncStartsNoGoroutine(t *testing.T) {
 		r, err := BroadcastAsync(t.Context(), testRequest, somePeers(100), probe, nil)
 		require.NoError(t, err)
 		require.False(t, r.Partial)
-		require.LessOrEqual(t, inside, before+1, "but for the one that counts")
+		require.LessOrEqual(t, <-inside, before+1, "but for the one that counts")
 	})
 }
 

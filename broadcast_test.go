@@ -823,7 +823,7 @@ func TestBroadcastLateProbeHoldsNoHits(t *testing.T) {
 		runtime.AddCleanup(blob, func(int) { freed <- true }, 0)
 		return []big{{Hit[int]{1, 1}, blob}}, nil
 	}
-	r, err := Broadcast(t.Context(), testRequest, []PeerID{"a", "hung"}, probe, &Options{PeerDeadline: time.Millisecond})
+	r, err := Broadcast(t.Context(), testRequest, []PeerID{"a", "hung"}, probe, &Options{Settle: 0.5})
 	require.NoError(t, err)
 	require.Len(t, r.Hits, 1)
 	r = nil

@@ -72,7 +72,7 @@ func ExampleBroadcast_payload() {
 	// 4 On Heaps
 }
 
-// A slow peer costs its own hits, not the query: here, because it has 20 ms and waits until they are over.
+// A slow peer costs its own hits, not the query: here, because it has 300 ms and waits until they are over.
 func ExampleBroadcast_slowPeer() {
 	probe := func(ctx context.Context, peer scatter.PeerID, _ *scatter.Request) ([]scatter.Hit[string], error) {
 		if peer == "snail" {
@@ -82,7 +82,7 @@ func ExampleBroadcast_slowPeer() {
 		return []scatter.Hit[string]{{ID: "apple", Score: 0.1}}, nil
 	}
 	req := &scatter.Request{Query: scatter.Text{Field: "name", Substring: []byte("pp")}, K: 10}
-	opts := &scatter.Options{PeerDeadline: 20 * time.Millisecond}
+	opts := &scatter.Options{PeerDeadline: 300 * time.Millisecond}
 	resp, err := scatter.Broadcast(context.Background(), req, []scatter.PeerID{"hare", "snail"}, probe, opts)
 	if err != nil {
 		fmt.Println(err)
