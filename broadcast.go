@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -104,10 +106,7 @@ func Broadcast[H Ranked[ID], ID cmp.Ordered](
 	if probe == nil {
 		return nil, errors.New("scatter: probe is nil")
 	}
-	return newBroadcast[H](ctx, req, peers, opts, func(b *broadcast[H, ID], ctx context.Context, reply *Event[H]) {
-		b.starting()
-		go b.runProbe(ctx, probe, reply)
-	})
+	return run(ctx, req, peers, &broadcast[H, ID]{probe: probe}, opts)
 }
 
 // BroadcastAsync is [Broadcast] with an [AsyncProbe]: no goroutine for each peer, and all else the same, but that a unit of
@@ -118,130 +117,163 @@ func BroadcastAsync[H Ranked[ID], ID cmp.Ordered](
 	if probe == nil {
 		return nil, errors.New("scatter: probe is nil")
 	}
-	return newBroadcast[H](ctx, req, peers, opts, func(b *broadcast[H, ID], ctx context.Context, reply *Event[H]) {
-		if b.shared != nil && b.units == nil {
-			b.units = make([]atomic.Bool, len(b.replies))
-			b.concluded = b.release
-		}
-		b.startAsync(ctx, probe, reply)
-	})
+	return run(ctx, req, peers, &broadcast[H, ID]{async: probe}, opts)
 }
 
-// newBroadcast runs a Broadcast, of which start starts the probes.
-func newBroadcast[H Ranked[ID], ID cmp.Ordered](
-	ctx context.Context, req *Request, peers []PeerID, opts *Options,
-	start func(b *broadcast[H, ID], ctx context.Context, reply *Event[H]),
+// broadcast is what one Broadcast has in hand: it does what its Coordinator decides. It is one piece of memory, because to
+// make a dozen small ones would take as long as to ask three peers.
+type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
+	Coordinator[H, ID]
+	machine  Machine[State, *Event[H]]
+	event    Event[H] // the one that is delivered
+	inbox    inbox[H]
+	lifetime lifetime
+	recent   *probeContext // the one made last
+	first    probeContext  // the one made first, which seldom has a second
+
+	probe Probe[H] // either it
+	async AsyncProbe[H]
+
+	work    func()        // what the goroutine of each probe runs: one closure for all,
+	drawn   atomic.Uint32 // in which each draws its peer by number
+	started bool          // such goroutines were started since the caller waited last
+
+	shared *semaphore.Weighted
+	unit   bool          // a unit of shared is held for the next probe
+	units  []atomic.Bool // by peer: a unit of shared is held by its AsyncProbe, which may never call done
+}
+
+func run[H Ranked[ID], ID cmp.Ordered](
+	ctx context.Context, req *Request, peers []PeerID, b *broadcast[H, ID], opts *Options,
 ) (*Response[H], error) {
-	b := &broadcast[H, ID]{start: start}
-	c, err := NewCoordinator[H](req, peers, b.ask, opts)
-	if err != nil {
+	if err := b.init(req, peers, b, opts); err != nil {
 		return nil, err
 	}
-	c.clock = time.Now
-	b.Coordinator = c
-	b.inbox = make(chan *Event[H], cap(c.peers))
-	b.replies = make([]Event[H], cap(c.peers))
+	b.clock = time.Now
+	b.lifetime.parent = ctx
+	b.inbox.slots = make([]slot[H], cap(b.peers)+1)
+	b.work = b.runProbe
+	var reserve time.Duration
 	if opts != nil {
-		b.shared, b.reserve = opts.Shared, opts.Reserve
+		b.shared, reserve = opts.Shared, opts.Reserve
 	}
-	b.ctx, b.cancel = context.WithCancelCause(ctx)
-	return b.run()
-}
-
-// broadcast is what one Broadcast has in hand: it does what its Coordinator decides.
-type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
-	*Coordinator[H, ID]
-	ctx     context.Context // over when Broadcast returns
-	cancel  context.CancelCauseFunc
-	start   func(b *broadcast[H, ID], ctx context.Context, reply *Event[H])
-	shared  *semaphore.Weighted
-	reserve time.Duration
-
-	// inbox has room for all that can ever be in it, so nobody who sends to it blocks: a reply of each peer, or a Room
-	// for one that has not been asked.
-	inbox   chan *Event[H]
-	replies []Event[H]  // by peer, each its probe's until it is in the inbox
-	done    atomic.Bool // nobody reads the inbox any more but drain
-	unit    atomic.Bool // a unit of shared is held for the next probe
-
-	// units are those of shared that async probes hold, by peer: nobody knows whether done will ever be called. Other
-	// probes hold theirs by themselves, and units is nil.
-	units []atomic.Bool
-
-	derived  context.Context // the context that was derived last,
-	deadline time.Time       // and its deadline
-	cancels  []context.CancelFunc
-}
-
-func (b *broadcast[H, ID]) run() (*Response[H], error) {
+	if b.shared != nil && b.async != nil {
+		b.units = make([]atomic.Bool, cap(b.peers))
+	}
+	b.machine.init(&b.Coordinator, Init)
 	defer b.close()
-	m := NewMachine(b.Coordinator, Init)
-	var err error
-	if b.ctx.Err() == nil {
-		until, ok := b.ctx.Deadline()
-		if ok {
-			until = until.Add(-b.reserve)
-		}
-		if err = m.Step(time.Now(), &Event[H]{Kind: Begin, Deadline: until}); !m.Stopped() {
-			err = Run(b.ctx, m, b.inbox)
-		}
-	}
-	if !m.Stopped() { // so ctx is over
-		end := &Event[H]{Kind: Cancel, Err: context.Cause(b.ctx)}
-		if errors.Is(b.ctx.Err(), context.DeadlineExceeded) {
-			end = &b.timeUp
-		}
-		err = m.Step(time.Now(), end)
-	}
+	err := b.drive(ctx, reserve)
 	resp := b.Response()
 	b.response, b.peers = nil, nil // the caller's alone: a late probe must not keep them alive
 	return resp, err
 }
 
+// drive steps the machine until it stops. As in [Run], what is in hand when a timeout falls due or when ctx ends comes
+// first.
+func (b *broadcast[H, ID]) drive(ctx context.Context, reserve time.Duration) (err error) {
+	m := &b.machine
+	if ctx.Err() == nil {
+		b.event.Kind = Begin
+		if until, ok := ctx.Deadline(); ok {
+			b.event.Deadline = until.Add(-reserve)
+		}
+		err = m.Step(time.Now(), &b.event)
+	}
+	for !m.Stopped() {
+		b.wait(ctx)
+		over, now := ctx.Err(), time.Now() // asked first, or more and more might come before them
+		b.inbox.take(0)
+		for !m.Stopped() && b.inbox.next() {
+			err = m.Step(now, b.delivered())
+		}
+		deadline, bounded := m.Deadline()
+		switch {
+		case m.Stopped():
+		case errors.Is(over, context.DeadlineExceeded):
+			err = m.Step(now, &b.timeUp)
+		case over != nil:
+			b.event = Event[H]{Kind: Cancel, Err: context.Cause(ctx)}
+			err = m.Step(now, &b.event)
+		case bounded && !now.Before(deadline):
+			err = m.Advance(now)
+		}
+	}
+	return err
+}
+
+// wait returns when there is something to do: replies, as many as it takes to decide anything, the machine's deadline, or
+// the end of ctx.
+func (b *broadcast[H, ID]) wait(ctx context.Context) {
+	awaited := b.awaited()
+	if b.inbox.holds(awaited) {
+		return
+	}
+	if b.started {
+		// After this, probes are done that needn't wait for anything. To sleep and be woken takes longer than they do.
+		b.started = false
+		runtime.Gosched()
+		if b.inbox.holds(awaited) {
+			return
+		}
+	}
+	deadline, bounded := b.machine.Deadline()
+	b.inbox.sleep(ctx, awaited, deadline, bounded)
+}
+
 // ask starts the probe of one peer, unless ctx is over or there is no unit of shared for it yet.
 func (b *broadcast[H, ID]) ask(ask Ask) bool {
-	if b.ctx.Err() != nil || !b.acquire() {
+	if b.lifetime.parent.Err() != nil || !b.acquire() {
 		return false
 	}
-	b.unit.Store(false) // it is the probe's now
-	reply := &b.replies[ask.Index]
-	reply.Kind, reply.Index, reply.peer = Replied, ask.Index, ask.Peer
-	b.start(b, b.derive(ask.Deadline), reply)
+	b.unit = false // it is the probe's now
+	s := &b.inbox.slots[ask.Index]
+	s.peer, s.ctx = ask.Peer, b.contextUntil(ask.Deadline)
+	if b.async != nil {
+		b.startAsync(ask.Index)
+		return true
+	}
+	b.starting()
+	b.started = true
+	go b.work()
 	return true
 }
 
-// runProbe is all that a probe's goroutine does. The deferred call is made even if the probe ends the goroutine.
-func (b *broadcast[H, ID]) runProbe(ctx context.Context, probe Probe[H], reply *Event[H]) {
+// runProbe is all that a probe's goroutine does. The deferred calls are made even if the probe ends the goroutine.
+func (b *broadcast[H, ID]) runProbe() {
 	defer b.ended()
-	defer b.probed(reply)
-	runProbe(ctx, probe, b.req, b.order, reply)
+	i := int(b.drawn.Add(1)) - 1 // as many are asked already as goroutines have been started
+	s := &b.inbox.slots[i]
+	defer b.probed(i)
+	runProbe(s.ctx, b.probe, s.peer, b.req, b.order, &s.reply)
 }
 
 // startAsync starts an AsyncProbe. Its reply is whatever comes first: a call of done, or a panic.
-func (b *broadcast[H, ID]) startAsync(ctx context.Context, probe AsyncProbe[H], reply *Event[H]) {
+func (b *broadcast[H, ID]) startAsync(i int) {
 	if b.units != nil {
-		b.units[reply.Index].Store(true)
+		b.units[i].Store(true)
 	}
-	var first atomic.Bool
-	settle := func(ask Probe[H]) {
-		if first.CompareAndSwap(false, true) {
-			runProbe(ctx, ask, b.req, b.order, reply)
-			b.probed(reply)
-		}
-	}
+	s := &b.inbox.slots[i]
 	returned := false
 	defer func() {
-		if err := caught(returned, recover()); err != nil {
-			if first.Load() { // done was called before
-				told(b.trace.LateReply, LateReplyInfo{b.req, reply.peer, 0, err})
-			}
-			settle(func(context.Context, PeerID, *Request) ([]H, error) { return nil, err })
+		err := caught(returned, recover())
+		if err != nil && !b.done(i, nil, err) {
+			told(b.trace.LateReply, LateReplyInfo{b.req, s.peer, 0, err})
 		}
 	}()
-	probe(ctx, reply.peer, b.req, func(hits []H, err error) {
-		settle(func(context.Context, PeerID, *Request) ([]H, error) { return hits, err })
-	})
+	b.async(s.ctx, s.peer, b.req, func(hits []H, err error) { b.done(i, hits, err) })
 	returned = true
+}
+
+// done takes the reply of an AsyncProbe, and returns false if there was one before.
+func (b *broadcast[H, ID]) done(i int, hits []H, err error) bool {
+	s := &b.inbox.slots[i]
+	if !s.called.CompareAndSwap(false, true) {
+		return false
+	}
+	said := func(context.Context, PeerID, *Request) ([]H, error) { return hits, err }
+	runProbe(s.ctx, said, s.peer, b.req, b.order, &s.reply)
+	b.probed(i)
+	return true
 }
 
 // starting and ended are called before a goroutine is started, and as the last thing that it does.
@@ -257,45 +289,55 @@ func (b *broadcast[H, ID]) ended() {
 	}
 }
 
-// derive returns a probe's context, with its deadline if that isn't zero. Peers asked at the same time share one, and with
-// it one timer.
-func (b *broadcast[H, ID]) derive(deadline time.Time) context.Context {
-	if deadline.IsZero() {
-		return b.ctx
+// contextUntil returns a probe's context, with its deadline if that isn't zero. Peers asked at the same time share one,
+// and with it one timer.
+func (b *broadcast[H, ID]) contextUntil(deadline time.Time) context.Context {
+	if b.recent == nil || !b.recent.until.Equal(deadline) {
+		made := &b.first
+		if b.recent != nil {
+			made = new(probeContext)
+		}
+		made.lifetime, made.until = &b.lifetime, deadline
+		b.recent = made
 	}
-	if b.derived == nil || !b.deadline.Equal(deadline) {
-		var cancel context.CancelFunc
-		b.derived, cancel = context.WithDeadline(b.ctx, deadline)
-		b.deadline = deadline
-		b.cancels = append(b.cancels, cancel)
-	}
-	return b.derived
+	return b.recent
 }
 
 // acquire sees to it that a unit of shared is held for the next probe. If there is none now, it has a goroutine wait for
 // one and then send Room.
 func (b *broadcast[H, ID]) acquire() bool {
-	if b.shared == nil || b.unit.Load() {
+	if b.shared == nil || b.unit {
 		return true
 	}
-	if b.shared.TryAcquire(1) {
-		b.unit.Store(true)
+	if b.unit = b.shared.TryAcquire(1); b.unit {
 		return true
 	}
 	b.starting()
 	go func() {
 		defer b.ended()
-		if b.shared.Acquire(b.ctx, 1) == nil {
-			b.unit.Store(true)
-			b.send(&Event[H]{Kind: Room})
+		if b.shared.Acquire(&probeContext{lifetime: &b.lifetime}, 1) == nil && !b.inbox.put(b.roomSlot(), 1) {
+			b.shared.Release(1)
 		}
 	}()
 	return false
 }
 
-func (b *broadcast[H, ID]) probed(reply *Event[H]) {
-	b.release(reply.Index)
-	b.send(reply)
+// roomSlot is the slot, after those of the peers, that stands for the event Room.
+func (b *broadcast[H, ID]) roomSlot() int { return len(b.inbox.slots) - 1 }
+
+// probed puts a reply into the inbox, or drops it if it is late.
+func (b *broadcast[H, ID]) probed(i int) {
+	b.release(i)
+	s := &b.inbox.slots[i]
+	s.at = time.Since(b.begun)
+	weight := uint64(1)
+	if s.status != Answered && b.standbys != nil {
+		weight = urgent
+	}
+	if !b.inbox.put(i, weight) {
+		late := s.event(i)
+		b.drop(&late)
+	}
 }
 
 // release gives back the unit of shared that a peer's probe holds.
@@ -305,42 +347,158 @@ func (b *broadcast[H, ID]) release(i int) {
 	}
 }
 
-// send sends to the inbox, and sees to it that what is sent after close is dropped as a late reply should be: whichever
-// comes last, the event here or done there, finds the other.
-func (b *broadcast[H, ID]) send(ev *Event[H]) {
-	b.inbox <- ev
-	if b.done.Load() {
-		b.drain()
+// concluded is told when a peer is waited for no longer.
+func (b *broadcast[H, ID]) concluded(i int) {
+	if b.units != nil {
+		b.release(i)
 	}
+}
+
+// delivered returns the event that the inbox has given.
+func (b *broadcast[H, ID]) delivered() *Event[H] {
+	if b.inbox.at == b.roomSlot() {
+		b.unit = true
+		b.event = Event[H]{Kind: Room}
+	} else {
+		b.event = b.inbox.slots[b.inbox.at].event(b.inbox.at)
+	}
+	return &b.event
 }
 
 func (b *broadcast[H, ID]) close() {
-	// First, so that the contexts derived from it have its cause. Probes that are left are not needed, or past a deadline.
+	// First, so that probes may end now. Those that are left are not needed, or past a deadline.
 	if b.enough {
-		b.cancel(ErrEnough)
+		b.lifetime.end(ErrEnough)
 	} else {
-		b.cancel(context.DeadlineExceeded)
+		b.lifetime.end(context.DeadlineExceeded)
 	}
-	for _, cancel := range b.cancels {
-		cancel()
+	b.dropRest()
+	b.inbox.take(shut)
+	b.dropRest()
+	if b.inbox.timer != nil {
+		b.inbox.timer.Stop()
 	}
-	b.done.Store(true)
-	b.drain()
-}
-
-// drain drops what nobody waits for any more.
-func (b *broadcast[H, ID]) drain() {
-	if b.unit.Swap(false) {
+	if b.unit {
 		b.shared.Release(1)
 	}
-	for {
-		select {
-		case ev := <-b.inbox:
-			if ev.Kind == Replied {
-				b.drop(ev)
-			}
-		default:
-			return
+}
+
+// dropRest drops what was taken and not delivered.
+func (b *broadcast[H, ID]) dropRest() {
+	for b.inbox.next() {
+		if ev := b.delivered(); ev.Kind == Replied {
+			b.drop(ev)
 		}
 	}
+}
+
+// inbox is where replies come in, while one goroutine, its owner, takes them out. Nobody who puts one in ever waits for
+// another: what is in it is a list that grows at its head by compare-and-swap (a Treiber stack), and the owner takes all
+// of it at once. Each has a weight, and the owner is woken when as much is in it as it waits for: to wake it for each
+// reply would double what a fast reply costs.
+type inbox[H any] struct {
+	slots   []slot[H]     // by peer, each its probe's until it is put in
+	head    atomic.Uint64 // the weight of all that is in, and in the low half 1 + the number of the slot put in last
+	awaited atomic.Uint64 // the weight at which to wake the owner; 0: it doesn't sleep
+	wake    chan struct{} // made before it sleeps for the first time
+	timer   *time.Timer   // wakes it too; made when it first needs one
+
+	at, rest int // of what was taken: the number of the slot given last, and 1 + that of the next; 0: none
+}
+
+// slot is a peer's place in an inbox.
+type slot[H any] struct {
+	reply[H]
+	peer   PeerID
+	ctx    context.Context
+	at     time.Duration // when the reply came in, after the query began
+	next   uint32        // 1 + the number of the slot put in before, or once taken, after; 0: none
+	called atomic.Bool   // an AsyncProbe has replied
+}
+
+const (
+	urgent = math.MaxUint32 / 2 // a weight that always wakes
+	shut   = math.MaxUint64     // head once nothing may be put in any more
+)
+
+// put puts a slot in, or returns false if the inbox is shut.
+func (in *inbox[H]) put(number int, weight uint64) bool {
+	for {
+		head := in.head.Load()
+		if head == shut {
+			return false
+		}
+		in.slots[number].next = uint32(head)
+		all := min(head>>32+weight, urgent)
+		if in.head.CompareAndSwap(head, all<<32|uint64(number+1)) {
+			if awaited := in.awaited.Load(); awaited != 0 && all >= awaited {
+				in.ring()
+			}
+			return true
+		}
+	}
+}
+
+// holds reports whether so much is in.
+func (in *inbox[H]) holds(weight uint64) bool { return in.head.Load()>>32 >= weight }
+
+// take takes out all that is in, for next, and leaves head: 0 or shut.
+func (in *inbox[H]) take(head uint64) {
+	for last := uint32(in.head.Swap(head)); last != 0; {
+		s := &in.slots[last-1]
+		last, s.next, in.rest = s.next, uint32(in.rest), int(last)
+	}
+}
+
+// next goes on to the slot that was put in first of those taken, if there is one.
+func (in *inbox[H]) next() bool {
+	if in.rest == 0 {
+		return false
+	}
+	in.at = in.rest - 1
+	in.rest = int(in.slots[in.at].next)
+	return true
+}
+
+// sleep returns when so much is in, at the deadline, at the end of ctx, or for no reason.
+func (in *inbox[H]) sleep(ctx context.Context, weight uint64, deadline time.Time, bounded bool) {
+	if in.wake == nil {
+		in.wake = make(chan struct{}, 1)
+	}
+	switch {
+	case !bounded:
+	case in.timer == nil:
+		in.timer = time.AfterFunc(time.Until(deadline), in.ring)
+	default:
+		in.timer.Reset(time.Until(deadline))
+	}
+	in.awaited.Store(weight)
+	if !in.holds(weight) { // or it was put in before awaited told to wake for it
+		select {
+		case <-in.wake:
+		case <-ctx.Done():
+		}
+	}
+	in.awaited.Store(0)
+}
+
+// ring wakes the owner, or keeps it from falling asleep.
+func (in *inbox[H]) ring() {
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+// event is what a slot holds, which is moved out of it: a probe that is late must not keep other peers' hits alive.
+func (s *slot[H]) event(number int) Event[H] {
+	ev := Event[H]{
+		Kind: Replied, Index: number, Hits: s.hits, Err: s.err,
+		peer: s.peer, at: s.at, status: s.status, sorted: s.sorted, obeyed: s.obeyed,
+	}
+	if s.status == Abandoned {
+		ev.cause = context.Cause(s.ctx)
+	}
+	s.reply = reply[H]{}
+	return ev
 }

@@ -897,11 +897,11 @@ func TestBroadcastContextsEnd(t *testing.T) {
 
 // Rule 4: the probe's goroutine sorts a reply, and what comes sorted is trusted.
 func TestRunProbeSorts(t *testing.T) {
-	reply := &Event[Hit[string]]{peer: "a"}
+	var r reply[Hit[string]]
 	b := behave{"a": answer(Hit[string]{"x", 2}, Hit[string]{"y", 1})}
-	runProbe(t.Context(), b.probe, testRequest, ScoreAscending, reply)
-	require.True(t, reply.sorted)
-	require.Equal(t, "y x", ids(reply.Hits))
+	runProbe(t.Context(), b.probe, "a", testRequest, ScoreAscending, &r)
+	require.True(t, r.sorted)
+	require.Equal(t, "y x", ids(r.hits))
 
 	s := newStepped(t, 1, Options{}, "a")
 	s.begin()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -110,11 +111,12 @@ type Event[H any] struct {
 	Err      error     // of Replied: the probe's error; of Cancel: the cause
 
 	// Of Replied, if it comes from Broadcast.
-	peer   PeerID // of Index
-	status Status // what the reply makes of the peer; else NotAsked
-	sorted bool   // Hits are known to be sorted
-	obeyed bool   // Err was returned because the probe's context was over,
-	cause  error  // and, if it was cancelled, with this cause
+	peer   PeerID        // of Index
+	at     time.Duration // when the reply came in, after Begin
+	status Status        // what the reply makes of the peer; else NotAsked
+	sorted bool          // Hits are known to be sorted
+	obeyed bool          // Err was returned because the probe's context was over,
+	cause  error         // and, if it was cancelled, with this cause
 }
 
 // EventKind tells events apart.
@@ -158,24 +160,23 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	order        Order
 	peerDeadline time.Duration // negative: none
 	limit        int           // probes in flight at once
-	ask          func(Ask) bool
+	driver       driver
 	trace        Trace
 	clock        func() time.Time // of Broadcast; nil: hooks and the merge take no time
-	concluded    func(i int)      // is told when a peer that was asked is waited for no longer; may be nil
 
 	waitAll bool
 	require float64
 	settle  float64
 	grace   time.Duration
 
-	// The ledger. Standbys that are to be asked are appended to it.
+	// The ledger. Standbys that are to be asked are appended to it. While a peer is asked, its Elapsed is when that began,
+	// after the query.
 	peers    []PeerReport
-	lists    [][]H       // by peer, so that the answer owes nothing to the order of arrival
-	askedAt  []time.Time // by peer
-	asked    int         // peers[:asked] have been asked
-	inFlight int         // how many of those are waited for
-	answered int         // how many have Answered
-	oldest   int         // no peer before this one is waited for
+	lists    [][]H // by peer, so that the answer owes nothing to the order of arrival
+	asked    int   // peers[:asked] have been asked
+	inFlight int   // how many of those are waited for
+	answered int   // how many have Answered
+	oldest   int   // no peer before this one is waited for
 
 	coverage *coverage   // nil without a Cover
 	numbers  []int32     // by peer: its number in the Cover, or -1
@@ -195,6 +196,18 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	goOn, peerLate, hedgeDue, graceUp, timeUp Event[H] // its own events, each under way at most once at a time
 }
 
+// driver asks peers for a Coordinator.
+type driver interface {
+	ask(Ask) bool
+	concluded(i int) // is told when a peer that was asked is waited for no longer
+}
+
+// askFunc is the driver of a Coordinator that is stepped by hand.
+type askFunc func(Ask) bool
+
+func (f askFunc) ask(a Ask) bool { return f(a) }
+func (f askFunc) concluded(int)  {}
+
 // NewCoordinator returns the Coordinator of one query. It calls ask, on the goroutine that steps its machine, for each
 // peer in turn when the peer is to be asked; ask must not block, nor step the machine. If a peer can't be asked yet,
 // ask returns false, and is called for the same peer again after the event Room. Of opts it heeds all but
@@ -204,51 +217,75 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 func NewCoordinator[H Ranked[ID], ID cmp.Ordered](
 	req *Request, peers []PeerID, ask func(Ask) bool, opts *Options,
 ) (*Coordinator[H, ID], error) {
+	if ask == nil {
+		return nil, errors.New("scatter: ask is nil")
+	}
+	c := &Coordinator[H, ID]{}
+	if err := c.init(req, peers, askFunc(ask), opts); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Coordinator[H, ID]) init(req *Request, peers []PeerID, driver driver, opts *Options) error {
 	if opts == nil {
 		opts = &Options{}
 	}
 	order, err := checkRequest(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := opts.check(); err != nil {
-		return nil, err
+		return err
 	}
-	if ask == nil {
-		return nil, errors.New("scatter: ask is nil")
-	}
-	c := &Coordinator[H, ID]{
+	*c = Coordinator[H, ID]{
 		req:          req,
 		order:        order,
 		peerDeadline: cmp.Or(opts.PeerDeadline, DefaultPeerDeadline),
 		limit:        cmp.Or(opts.Limit, math.MaxInt),
-		ask:          ask,
+		driver:       driver,
 		trace:        joinTraces(ZapTrace(opts.Logger), opts.Trace),
 		waitAll:      opts.WaitAll,
 		require:      opts.Require,
 		settle:       opts.Settle,
 		grace:        opts.Grace,
-		peers:        make([]PeerReport, 0, len(peers)+len(opts.Standby)),
+		peers:        distinct(peers, len(opts.Standby)),
 		goOn:         Event[H]{Kind: goOn},
 		peerLate:     Event[H]{Kind: peerLate},
 		hedgeDue:     Event[H]{Kind: hedgeDue},
 		graceUp:      Event[H]{Kind: graceUp},
 		timeUp:       Event[H]{Kind: timeUp},
 	}
+	c.lists = make([][]H, len(c.peers), cap(c.peers))
+	if opts.Cover != nil {
+		c.useCover(opts)
+	}
+	return nil
+}
+
+// distinct returns a ledger of the peers, each once, with room for more.
+func distinct(peers []PeerID, more int) []PeerReport {
+	ledger := make([]PeerReport, 0, len(peers)+more)
+	if len(peers) <= fewPeers {
+		for i, peer := range peers {
+			if !slices.Contains(peers[:i], peer) {
+				ledger = append(ledger, PeerReport{Peer: peer})
+			}
+		}
+		return ledger
+	}
 	seen := make(map[PeerID]struct{}, len(peers))
 	for _, peer := range peers {
 		if _, twice := seen[peer]; !twice {
 			seen[peer] = struct{}{}
-			c.peers = append(c.peers, PeerReport{Peer: peer})
+			ledger = append(ledger, PeerReport{Peer: peer})
 		}
 	}
-	c.lists = make([][]H, len(c.peers), cap(c.peers))
-	c.askedAt = make([]time.Time, len(c.peers), cap(c.peers))
-	if opts.Cover != nil {
-		c.useCover(opts)
-	}
-	return c, nil
+	return ledger
 }
+
+// fewPeers are so few that it is cheaper to compare each with each than to hash them.
+const fewPeers = 12
 
 // checkRequest returns the Order of a request that is good.
 func checkRequest(req *Request) (Order, error) {
@@ -391,15 +428,14 @@ func (c *Coordinator[H, ID]) askMore(ctl *Control[State, *Event[H]]) {
 			continue
 		}
 		ask := Ask{Peer: c.peers[i].Peer, Role: c.peers[i].Role, Index: i, Deadline: c.deadline(now)}
-		if !c.ask(ask) {
+		if !c.driver.ask(ask) {
 			c.blocked = true
 			return
 		}
 		if c.inFlight == 0 && c.peerDeadline > 0 {
 			ctl.Timeout("peer", c.peerDeadline, &c.peerLate)
 		}
-		c.peers[i].Status = asking
-		c.askedAt[i] = now
+		c.peers[i].Status, c.peers[i].Elapsed = asking, now.Sub(c.begun)
 		c.asked++
 		c.inFlight++
 		c.planHedge(ctl, i)
@@ -413,7 +449,7 @@ func (c *Coordinator[H, ID]) expire(ctl *Control[State, *Event[H]]) {
 		if c.peers[c.oldest].Status != asking {
 			continue
 		}
-		left := c.askedAt[c.oldest].Add(c.peerDeadline).Sub(ctl.Now())
+		left := c.askedAt(c.oldest).Add(c.peerDeadline).Sub(ctl.Now())
 		if left > 0 {
 			ctl.Timeout("peer", left, &c.peerLate)
 			return
@@ -444,7 +480,11 @@ func (c *Coordinator[H, ID]) replied(ctl *Control[State, *Event[H]], ev *Event[H
 		}
 	}
 	ev.Hits = nil // a late probe must not keep other peers' hits alive
-	c.conclude(ctl.Now(), ev.Index, status, err)
+	now := ctl.Now()
+	if ev.at > 0 {
+		now = c.begun.Add(ev.at)
+	}
+	c.conclude(now, ev.Index, status, err)
 	switch status {
 	case Answered:
 	case Abandoned:
@@ -465,6 +505,15 @@ func (c *Coordinator[H, ID]) replied(ctl *Control[State, *Event[H]], ev *Event[H
 		c.graced = true
 		ctl.Timeout("grace", max(c.grace, 1), &c.graceUp) // 1, because a timeout of 0 comes before a reply in hand
 	}
+}
+
+// awaited returns how many replies may come in before one can decide anything: all, if none alone does. Apart from that
+// each failure counts, if there are standbys.
+func (c *Coordinator[H, ID]) awaited() uint64 {
+	if c.asked < len(c.peers) || c.settle > 0 || c.coverage != nil && !c.waitAll || c.trace.ProbeDone != nil {
+		return 1
+	}
+	return uint64(max(c.inFlight, 1))
 }
 
 // share is how much has an answer.
@@ -494,11 +543,9 @@ func (c *Coordinator[H, ID]) drop(ev *Event[H]) {
 // conclude makes the line of a peer that is waited for final.
 func (c *Coordinator[H, ID]) conclude(now time.Time, i int, status Status, err error) {
 	peer := &c.peers[i]
-	peer.Status, peer.Err, peer.Elapsed = status, err, max(now.Sub(c.askedAt[i]), 0) // the Step may have begun before
+	peer.Status, peer.Err, peer.Elapsed = status, err, max(now.Sub(c.askedAt(i)), 0) // the Step may have begun before
 	c.inFlight--
-	if c.concluded != nil {
-		c.concluded(i)
-	}
+	c.driver.concluded(i)
 	told(c.trace.ProbeDone, ProbeDoneInfo{c.req, *peer})
 }
 
@@ -507,7 +554,7 @@ func (c *Coordinator[H, ID]) outcome(now time.Time, ev *Event[H]) (Status, error
 	status := ev.status
 	if status == NotAsked { // stepped by hand
 		status = classify(ev.Err)
-		deadline := c.deadline(c.askedAt[ev.Index])
+		deadline := c.deadline(c.askedAt(ev.Index))
 		if status == Failed && !deadline.IsZero() && !now.Before(deadline) {
 			return TimedOut, c.late(ev.Index, ev.Err)
 		}
@@ -517,6 +564,9 @@ func (c *Coordinator[H, ID]) outcome(now time.Time, ev *Event[H]) (Status, error
 	}
 	return status, ev.Err
 }
+
+// askedAt is when a peer was asked that is waited for.
+func (c *Coordinator[H, ID]) askedAt(i int) time.Time { return c.begun.Add(c.peers[i].Elapsed) }
 
 // deadline is when a peer is given up on that was asked at a time: at its own deadline or the query's, or never.
 func (c *Coordinator[H, ID]) deadline(askedAt time.Time) time.Time {
@@ -529,7 +579,7 @@ func (c *Coordinator[H, ID]) deadline(askedAt time.Time) time.Time {
 // late is the error of a peer that gave no hits by the deadline, and said what its probe said instead, or nil.
 func (c *Coordinator[H, ID]) late(i int, said error) error {
 	e := &lateError{said: said}
-	if c.peerDeadline > 0 && !c.askedAt[i].Add(c.peerDeadline).After(c.deadline(c.askedAt[i])) {
+	if c.peerDeadline > 0 && !c.askedAt(i).Add(c.peerDeadline).After(c.deadline(c.askedAt(i))) {
 		e.deadline = c.peerDeadline
 	}
 	return e

@@ -83,6 +83,12 @@ type Machine[S comparable, E any] struct {
 	timeouts  []timeout[E] // the next to fire first; at most one of each kind and name
 	now       time.Time    // what the Step or Advance under way was given
 
+	// room is what the queues of most machines need, so that they take no memory of their own.
+	room struct {
+		queue, raised [1]E
+		timeouts      [2]timeout[E]
+	}
+
 	entered bool  // Enter has run for the initial state
 	running bool  // a Step or Advance is under way
 	stopped bool  // for good
@@ -122,10 +128,16 @@ func (t *timeout[E]) before(u *timeout[E]) bool {
 // NewMachine returns a machine that is in the state initial and has done nothing yet: if h is an [Enterer], its Enter
 // runs for the initial state in the first Step or Advance.
 func NewMachine[S comparable, E any](h Handler[S, E], initial S) *Machine[S, E] {
-	m := &Machine[S, E]{handler: h, state: initial}
+	m := new(Machine[S, E])
+	m.init(h, initial)
+	return m
+}
+
+func (m *Machine[S, E]) init(h Handler[S, E], initial S) {
+	m.handler, m.state = h, initial
 	m.enterer, _ = h.(Enterer[S, E])
 	m.control.m = m
-	return m
+	m.queue, m.raised, m.timeouts = m.room.queue[:0], m.room.raised[:0], m.room.timeouts[:0]
 }
 
 // Step delivers ev, and then all that follows from it: raised events, postponed ones that come again, timeouts of zero.

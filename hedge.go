@@ -142,7 +142,7 @@ func (c *Coordinator[H, ID]) planHedge(ctl *Control[State, *Event[H]], i int) {
 		c.standbys.hedging.budget().pay()
 	}
 	if delay := c.standbys.hedging.delayOf(c.peers[i].Peer); delay > 0 {
-		c.hedges[i] = hedgePlan{delay, c.askedAt[i].Add(delay)}
+		c.hedges[i] = hedgePlan{delay, c.askedAt(i).Add(delay)}
 		c.armHedge(ctl, c.hedges[i].at)
 	}
 }
@@ -199,7 +199,6 @@ func (c *Coordinator[H, ID]) unneeded(i int) bool {
 	c.standbys.hedging.budget().giveBack(1)
 	c.peers = slices.Delete(c.peers, i, i+1)
 	c.lists = slices.Delete(c.lists, i, i+1)
-	c.askedAt = slices.Delete(c.askedAt, i, i+1)
 	c.numbers = slices.Delete(c.numbers, i, i+1)
 	c.hedges = slices.Delete(c.hedges, i, i+1)
 	return true
@@ -214,7 +213,6 @@ func (c *Coordinator[H, ID]) replace(i int, role Role) bool {
 	for _, number := range numbers {
 		c.peers = append(c.peers, PeerReport{Peer: c.coverage.ring.peers[number], Role: role})
 		c.lists = append(c.lists, nil)
-		c.askedAt = append(c.askedAt, time.Time{})
 		c.hedges = append(c.hedges, hedgePlan{})
 		c.numbers = append(c.numbers, number)
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync"
+	"time"
 )
 
 // PeerID names a peer: a node that holds a part of the index. Its text means nothing to scatter.
@@ -78,35 +80,44 @@ type AsyncProbe[H any] func(ctx context.Context, peer PeerID, req *Request, done
 // count, the peer's status is [Incomplete], and the Response is Partial.
 var ErrPartial = errors.New("scatter: the peer's reply is partial")
 
-// runProbe asks the peer that reply is of, and puts into it what came of that, however the probe ends. What it takes to
-// judge a reply is done here, side by side with the other probes and where a panic is contained, and not on the goroutine
-// that the caller waits on: to check the order of the hits, and to ask the error what it is.
+// reply is what came of asking one peer.
+type reply[H any] struct {
+	hits   []H
+	err    error
+	status Status
+	sorted bool // hits are known to be in order
+	obeyed bool // err was returned because the probe's context was over
+}
+
+// runProbe asks a peer, and puts into r what came of that, however the probe ends. What it takes to judge a reply is done
+// here, side by side with the other probes and where a panic is contained, and not on the goroutine that the caller
+// waits on: to check the order of the hits, and to ask the error what it is.
 func runProbe[H Ranked[ID], ID cmp.Ordered](
-	ctx context.Context, probe Probe[H], req *Request, order Order, reply *Event[H],
+	ctx context.Context, probe Probe[H], peer PeerID, req *Request, order Order, r *reply[H],
 ) {
 	returned := false
 	defer func() {
 		if err := caught(returned, recover()); err != nil {
-			reply.Hits, reply.Err, reply.status = nil, err, Failed
+			*r = reply[H]{err: err, status: Failed}
 		}
 	}()
-	reply.Hits, reply.Err = probe(ctx, reply.peer, req)
-	reply.status = classify(reply.Err)
+	r.hits, r.err = probe(ctx, peer, req)
+	r.status = classify(r.err)
 	switch {
-	case reply.status == Answered || reply.status == Incomplete:
-		if !inOrder(reply.Hits, order) {
-			reply.Hits = sortedCopy(reply.Hits, order)
+	case r.status == Answered || r.status == Incomplete:
+		if !inOrder(r.hits, order) {
+			r.hits = sortedCopy(r.hits, order)
 		}
-		reply.sorted = true
+		r.sorted = true
 	case ctx.Err() == nil:
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		// Whatever the probe says now is a consequence of that, in the words of its transport.
-		reply.status, reply.obeyed = TimedOut, true
-		if errors.Is(reply.Err, context.DeadlineExceeded) {
-			reply.Err = nil // it has nothing to add to what the Coordinator will say
+		r.status, r.obeyed = TimedOut, true
+		if errors.Is(r.err, context.DeadlineExceeded) {
+			r.err = nil // it has nothing to add to what the Coordinator will say
 		}
 	default:
-		reply.status, reply.obeyed, reply.cause = Abandoned, true, context.Cause(ctx)
+		r.status, r.obeyed = Abandoned, true
 	}
 	returned = true
 }
@@ -129,3 +140,74 @@ func classify(err error) Status {
 	}
 	return Failed
 }
+
+// lifetime is how long the probes of one query are wanted. What tells a probe of it, a context of the standard library,
+// is made when a probe first looks at its own: it costs as much as all the rest of asking one peer, and not every
+// transport looks. It is safe for concurrent use.
+type lifetime struct {
+	parent context.Context // the caller's
+
+	mu      sync.Mutex
+	ctx     context.Context // nil: nobody has looked
+	cancels []context.CancelCauseFunc
+	ended   error // the cause, once it is over
+}
+
+// end has all contexts be over, those made from now on too.
+func (l *lifetime) end(cause error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = cause
+	for _, cancel := range l.cancels {
+		cancel(cause)
+	}
+	l.cancels = nil
+}
+
+// probeContext is the context of the probes that have one deadline.
+type probeContext struct {
+	*lifetime
+	until time.Time       // zero: none but the parent's
+	real  context.Context // guarded by mu; nil: nobody has looked
+}
+
+// look returns the context that all but the deadline is asked of.
+func (c *probeContext) look() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.real == nil {
+		if c.ctx == nil {
+			c.ctx = c.cancelled(context.WithCancelCause(c.parent))
+		}
+		c.real = c.ctx
+		if !c.until.IsZero() {
+			ctx, cancel := context.WithDeadline(c.ctx, c.until)
+			c.real = c.cancelled(ctx, func(error) { cancel() })
+		}
+	}
+	return c.real
+}
+
+// cancelled sees to it that a context is cancelled in the end.
+func (l *lifetime) cancelled(ctx context.Context, cancel context.CancelCauseFunc) context.Context {
+	if l.ended != nil {
+		cancel(l.ended)
+	} else {
+		l.cancels = append(l.cancels, cancel)
+	}
+	return ctx
+}
+
+// Deadline, Done, Err and Value make it a context.Context. A context derived from it finds the standard library's in it
+// by Value, so that it takes no goroutine.
+func (c *probeContext) Deadline() (time.Time, bool) {
+	until, ok := c.parent.Deadline()
+	if c.until.IsZero() || ok && until.Before(c.until) {
+		return until, ok
+	}
+	return c.until, true
+}
+
+func (c *probeContext) Done() <-chan struct{} { return c.look().Done() }
+func (c *probeContext) Err() error            { return c.look().Err() }
+func (c *probeContext) Value(key any) any     { return c.look().Value(key) }
