@@ -134,9 +134,15 @@ type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 	probe Probe[H] // either it
 	async AsyncProbe[H]
 
-	work    func()        // what the goroutine of each probe runs: one closure for all,
-	drawn   atomic.Uint32 // in which each draws its peer by number
-	started bool          // such goroutines were started since the caller waited last
+	// Workers run the probes. A worker is a goroutine that draws a peer, asks it, and draws again. While there are peers to
+	// draw, one more worker than those that ask stands ready, so that the next peer is asked as soon as there is a
+	// processor for it. So as many goroutines are started as probes wait at the same time: none of its own for one that
+	// finds its answer in a cache. It takes a third off fast probes, and nothing from others.
+	worker func()        // one closure for all
+	queued atomic.Uint32 // peers to be asked, by number, up to this one,
+	drawn  atomic.Uint32 // but no more those up to this one
+	ready  atomic.Bool   // a worker stands ready
+	fresh  bool          // a peer was queued since the caller waited last
 
 	shared *semaphore.Weighted
 	unit   bool          // a unit of shared is held for the next probe
@@ -152,7 +158,7 @@ func run[H Ranked[ID], ID cmp.Ordered](
 	b.clock = time.Now
 	b.lifetime.parent = ctx
 	b.inbox.slots = make([]slot[H], cap(b.peers)+1)
-	b.work = b.runProbe
+	b.worker = b.work
 	var reserve time.Duration
 	if opts != nil {
 		b.shared, reserve = opts.Shared, opts.Reserve
@@ -190,7 +196,8 @@ func (b *broadcast[H, ID]) drive(ctx context.Context, reserve time.Duration) (er
 		switch {
 		case m.Stopped():
 		case errors.Is(over, context.DeadlineExceeded):
-			err = m.Step(now, &b.timeUp)
+			b.event = Event[H]{Kind: timeUp}
+			err = m.Step(now, &b.event)
 		case over != nil:
 			b.event = Event[H]{Kind: Cancel, Err: context.Cause(ctx)}
 			err = m.Step(now, &b.event)
@@ -208,9 +215,9 @@ func (b *broadcast[H, ID]) wait(ctx context.Context) {
 	if b.inbox.holds(awaited) {
 		return
 	}
-	if b.started {
+	if b.fresh {
 		// After this, probes are done that needn't wait for anything. To sleep and be woken takes longer than they do.
-		b.started = false
+		b.fresh = false
 		runtime.Gosched()
 		if b.inbox.holds(awaited) {
 			return
@@ -232,18 +239,41 @@ func (b *broadcast[H, ID]) ask(ask Ask) bool {
 		b.startAsync(ask.Index)
 		return true
 	}
-	b.starting()
-	b.started = true
-	go b.work()
+	b.fresh = true
+	b.queued.Add(1)
+	b.readyWorker()
 	return true
 }
 
-// runProbe is all that a probe's goroutine does. The deferred calls are made even if the probe ends the goroutine.
-func (b *broadcast[H, ID]) runProbe() {
+// readyWorker sees to it that a worker stands ready.
+func (b *broadcast[H, ID]) readyWorker() {
+	if b.ready.CompareAndSwap(false, true) {
+		b.starting()
+		go b.worker()
+	}
+}
+
+// work is all that a worker does. The deferred calls, here and in runProbe, are made even if a probe ends the goroutine.
+func (b *broadcast[H, ID]) work() {
 	defer b.ended()
-	i := int(b.drawn.Add(1)) - 1 // as many are asked already as goroutines have been started
-	s := &b.inbox.slots[i]
+	b.ready.Store(false)
+	for {
+		drawn, queued := b.drawn.Load(), b.queued.Load()
+		if drawn == queued {
+			return
+		}
+		if b.drawn.CompareAndSwap(drawn, drawn+1) {
+			if drawn+1 < queued { // else whoever queues the next one sees to it
+				b.readyWorker()
+			}
+			b.runProbe(int(drawn))
+		}
+	}
+}
+
+func (b *broadcast[H, ID]) runProbe(i int) {
 	defer b.probed(i)
+	s := &b.inbox.slots[i]
 	runProbe(s.ctx, b.probe, s.peer, b.req, b.order, &s.reply)
 }
 
@@ -335,7 +365,8 @@ func (b *broadcast[H, ID]) probed(i int) {
 		weight = urgent
 	}
 	if !b.inbox.put(i, weight) {
-		late := s.event(i)
+		var late Event[H]
+		s.move(i, &late)
 		b.drop(&late)
 	}
 }
@@ -360,7 +391,7 @@ func (b *broadcast[H, ID]) delivered() *Event[H] {
 		b.unit = true
 		b.event = Event[H]{Kind: Room}
 	} else {
-		b.event = b.inbox.slots[b.inbox.at].event(b.inbox.at)
+		b.inbox.slots[b.inbox.at].move(b.inbox.at, &b.event)
 	}
 	return &b.event
 }
@@ -490,15 +521,14 @@ func (in *inbox[H]) ring() {
 	}
 }
 
-// event is what a slot holds, which is moved out of it: a probe that is late must not keep other peers' hits alive.
-func (s *slot[H]) event(number int) Event[H] {
-	ev := Event[H]{
+// move moves what a slot holds to an event: a probe that is late must not keep other peers' hits alive.
+func (s *slot[H]) move(number int, ev *Event[H]) {
+	*ev = Event[H]{
 		Kind: Replied, Index: number, Hits: s.hits, Err: s.err,
-		peer: s.peer, at: s.at, status: s.status, sorted: s.sorted, obeyed: s.obeyed,
+		peer: s.peer, timed: true, at: s.at, status: s.status, sorted: s.sorted, obeyed: s.obeyed,
 	}
 	if s.status == Abandoned {
 		ev.cause = context.Cause(s.ctx)
 	}
-	s.reply = reply[H]{}
-	return ev
+	s.hits, s.err = nil, nil
 }

@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
+	"math/bits"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -104,19 +107,21 @@ func (s State) String() string { return name(s, "Init", "Fanout", "Gather", "Mer
 
 // Event is what happens to a [Coordinator], whose it is from the Step that delivers it on.
 type Event[H any] struct {
-	Kind     EventKind
+	Kind EventKind
+
+	// Of Replied, if it comes from Broadcast.
+	status Status        // what the reply makes of the peer; else NotAsked
+	sorted bool          // Hits are known to be sorted
+	timed  bool          // the reply came in
+	at     time.Duration // at this time after the query began, and not just now
+	peer   PeerID        // of Index
+	obeyed bool          // Err was returned because the probe's context was over,
+	cause  error         // and, if it was cancelled, with this cause
+
 	Deadline time.Time // of Begin: when the query's time is up; zero: never
 	Index    int       // of Replied: Ask.Index of the peer
 	Hits     []H       // of Replied
 	Err      error     // of Replied: the probe's error; of Cancel: the cause
-
-	// Of Replied, if it comes from Broadcast.
-	peer   PeerID        // of Index
-	at     time.Duration // when the reply came in, after Begin
-	status Status        // what the reply makes of the peer; else NotAsked
-	sorted bool          // Hits are known to be sorted
-	obeyed bool          // Err was returned because the probe's context was over,
-	cause  error         // and, if it was cancelled, with this cause
 }
 
 // EventKind tells events apart.
@@ -162,6 +167,7 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	limit        int           // probes in flight at once
 	driver       driver
 	trace        Trace
+	traced       bool             // trace has functions
 	clock        func() time.Time // of Broadcast; nil: hooks and the merge take no time
 
 	waitAll bool
@@ -193,7 +199,7 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	until    time.Time // the query's deadline, or zero
 	response *Response[H]
 
-	goOn, peerLate, hedgeDue, graceUp, timeUp Event[H] // its own events, each under way at most once at a time
+	goOn, peerLate Event[H] // its own events, of which each query has these, each under way at most once at a time
 }
 
 // driver asks peers for a Coordinator.
@@ -238,24 +244,19 @@ func (c *Coordinator[H, ID]) init(req *Request, peers []PeerID, driver driver, o
 	if err := opts.check(); err != nil {
 		return err
 	}
-	*c = Coordinator[H, ID]{
-		req:          req,
-		order:        order,
-		peerDeadline: cmp.Or(opts.PeerDeadline, DefaultPeerDeadline),
-		limit:        cmp.Or(opts.Limit, math.MaxInt),
-		driver:       driver,
-		trace:        joinTraces(ZapTrace(opts.Logger), opts.Trace),
-		waitAll:      opts.WaitAll,
-		require:      opts.Require,
-		settle:       opts.Settle,
-		grace:        opts.Grace,
-		peers:        distinct(peers, len(opts.Standby)),
-		goOn:         Event[H]{Kind: goOn},
-		peerLate:     Event[H]{Kind: peerLate},
-		hedgeDue:     Event[H]{Kind: hedgeDue},
-		graceUp:      Event[H]{Kind: graceUp},
-		timeUp:       Event[H]{Kind: timeUp},
-	}
+	c.req = req
+	c.order = order
+	c.peerDeadline = cmp.Or(opts.PeerDeadline, DefaultPeerDeadline)
+	c.limit = cmp.Or(opts.Limit, math.MaxInt)
+	c.driver = driver
+	c.trace = joinTraces(ZapTrace(opts.Logger), opts.Trace)
+	c.traced = opts.Logger != nil || opts.Trace != nil
+	c.waitAll = opts.WaitAll
+	c.require = opts.Require
+	c.settle = opts.Settle
+	c.grace = opts.Grace
+	c.peers = distinct(peers, len(opts.Standby))
+	c.goOn.Kind, c.peerLate.Kind = goOn, peerLate
 	c.lists = make([][]H, len(c.peers), cap(c.peers))
 	if opts.Cover != nil {
 		c.useCover(opts)
@@ -274,18 +275,32 @@ func distinct(peers []PeerID, more int) []PeerReport {
 		}
 		return ledger
 	}
-	seen := make(map[PeerID]struct{}, len(peers))
+	// A table of places in the ledger, 0 for none, at the names' hashes or after. A map would take four times as long.
+	pooled := placesPool.Get().(*[]uint32)
+	places := zeroed(*pooled, 1<<bits.Len(uint(2*len(peers))))
 	for _, peer := range peers {
-		if _, twice := seen[peer]; !twice {
-			seen[peer] = struct{}{}
-			ledger = append(ledger, PeerReport{Peer: peer})
+		at := maphash.String(hashSeed, string(peer))
+		for ; ; at++ {
+			place := &places[at%uint64(len(places))]
+			if *place == 0 {
+				ledger = append(ledger, PeerReport{Peer: peer})
+				*place = uint32(len(ledger))
+				break
+			}
+			if ledger[*place-1].Peer == peer {
+				break
+			}
 		}
 	}
+	*pooled = places
+	placesPool.Put(pooled)
 	return ledger
 }
 
 // fewPeers are so few that it is cheaper to compare each with each than to hash them.
 const fewPeers = 12
+
+var placesPool = sync.Pool{New: func() any { return new([]uint32) }}
 
 // checkRequest returns the Order of a request that is good.
 func checkRequest(req *Request) (Order, error) {
@@ -402,7 +417,7 @@ func (c *Coordinator[H, ID]) begin(ctl *Control[State, *Event[H]], until time.Ti
 	if left <= 0 {
 		return Merging
 	}
-	ctl.Timeout("query", left, &c.timeUp)
+	ctl.Timeout("query", left, &Event[H]{Kind: timeUp})
 	return Fanout
 }
 
@@ -410,32 +425,35 @@ func (c *Coordinator[H, ID]) begin(ctl *Control[State, *Event[H]], until time.Ti
 // in hand by then has made room.
 func (c *Coordinator[H, ID]) askMore(ctl *Control[State, *Event[H]]) {
 	now := ctl.Now()
-	if c.clock != nil {
+	if c.clock != nil && c.traced {
 		now = c.clock() // hooks may have taken their time since the Step began
 	}
-	first := c.asked
+	first, deadline := c.asked, c.deadline(now)
 	defer func() { // when all probes run: a hook's time is not to be the next peer's
-		for _, peer := range c.peers[first:c.asked] {
-			told(c.trace.ProbeStarted, ProbeStartInfo{c.req, peer.Peer, peer.Role, c.deadline(now)})
+		if c.trace.ProbeStarted != nil {
+			for _, peer := range c.peers[first:c.asked] {
+				c.trace.ProbeStarted(ProbeStartInfo{c.req, peer.Peer, peer.Role, deadline})
+			}
 		}
 	}()
 	if !c.until.IsZero() && !now.Before(c.until) || c.graced && c.grace == 0 {
 		return
 	}
+	after := now.Sub(c.begun)
 	for c.asked < len(c.peers) && c.inFlight < c.limit && !c.blocked {
 		i := c.asked
+		peer := &c.peers[i]
 		if c.unneeded(i) {
 			continue
 		}
-		ask := Ask{Peer: c.peers[i].Peer, Role: c.peers[i].Role, Index: i, Deadline: c.deadline(now)}
-		if !c.driver.ask(ask) {
+		if !c.driver.ask(Ask{peer.Peer, peer.Role, i, deadline}) {
 			c.blocked = true
 			return
 		}
 		if c.inFlight == 0 && c.peerDeadline > 0 {
 			ctl.Timeout("peer", c.peerDeadline, &c.peerLate)
 		}
-		c.peers[i].Status, c.peers[i].Elapsed = asking, now.Sub(c.begun)
+		peer.Status, peer.Elapsed = asking, after
 		c.asked++
 		c.inFlight++
 		c.planHedge(ctl, i)
@@ -454,7 +472,7 @@ func (c *Coordinator[H, ID]) expire(ctl *Control[State, *Event[H]]) {
 			ctl.Timeout("peer", left, &c.peerLate)
 			return
 		}
-		c.conclude(ctl.Now(), c.oldest, TimedOut, c.late(c.oldest, nil))
+		c.conclude(ctl.Now().Sub(c.begun), c.oldest, TimedOut, c.late(c.oldest, nil))
 		c.replace(c.oldest, Fallback)
 	}
 }
@@ -480,11 +498,11 @@ func (c *Coordinator[H, ID]) replied(ctl *Control[State, *Event[H]], ev *Event[H
 		}
 	}
 	ev.Hits = nil // a late probe must not keep other peers' hits alive
-	now := ctl.Now()
-	if ev.at > 0 {
-		now = c.begun.Add(ev.at)
+	at := ev.at
+	if !ev.timed {
+		at = ctl.Now().Sub(c.begun)
 	}
-	c.conclude(now, ev.Index, status, err)
+	c.conclude(at, ev.Index, status, err)
 	switch status {
 	case Answered:
 	case Abandoned:
@@ -503,7 +521,7 @@ func (c *Coordinator[H, ID]) replied(ctl *Control[State, *Event[H]], ev *Event[H
 	}
 	if c.settle > 0 && !c.graced && c.share() >= c.settle {
 		c.graced = true
-		ctl.Timeout("grace", max(c.grace, 1), &c.graceUp) // 1, because a timeout of 0 comes before a reply in hand
+		ctl.Timeout("grace", max(c.grace, 1), &Event[H]{Kind: graceUp}) // 1, because a timeout of 0 comes before a reply in hand
 	}
 }
 
@@ -540,13 +558,15 @@ func (c *Coordinator[H, ID]) drop(ev *Event[H]) {
 	ev.Hits = nil
 }
 
-// conclude makes the line of a peer that is waited for final.
-func (c *Coordinator[H, ID]) conclude(now time.Time, i int, status Status, err error) {
+// conclude makes the line of a peer that is waited for final, at a time after the query began.
+func (c *Coordinator[H, ID]) conclude(at time.Duration, i int, status Status, err error) {
 	peer := &c.peers[i]
-	peer.Status, peer.Err, peer.Elapsed = status, err, max(now.Sub(c.askedAt(i)), 0) // the Step may have begun before
+	peer.Status, peer.Err, peer.Elapsed = status, err, max(at-peer.Elapsed, 0) // the Step may have begun before it was asked
 	c.inFlight--
 	c.driver.concluded(i)
-	told(c.trace.ProbeDone, ProbeDoneInfo{c.req, *peer})
+	if c.trace.ProbeDone != nil {
+		c.trace.ProbeDone(ProbeDoneInfo{c.req, *peer})
+	}
 }
 
 // outcome tells what a reply makes of its peer.
@@ -630,7 +650,7 @@ func (c *Coordinator[H, ID]) merge(now time.Time) {
 			err = &lateError{}
 		}
 		if peer.Status == asking {
-			c.conclude(now, i, status, err)
+			c.conclude(now.Sub(c.begun), i, status, err)
 			continue
 		}
 		peer.Err = err
@@ -655,7 +675,7 @@ func (c *Coordinator[H, ID]) merge(now time.Time) {
 		}
 	}
 	began, ended := now, now
-	if c.clock != nil {
+	if c.clock != nil && c.traced {
 		began = c.clock()
 	}
 	var duplicates int

@@ -103,8 +103,8 @@ type Machine[S comparable, E any] struct {
 // timeout is one that is armed.
 type timeout[E any] struct {
 	kind timeoutKind
-	name string // of a namedTimeout
 	zero bool   // asked for with a duration of zero or less: fires once no event waits, whatever the time
+	name string // of a namedTimeout
 	at   time.Time
 	ev   E
 }

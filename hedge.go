@@ -157,7 +157,7 @@ type hedgePlan struct {
 func (c *Coordinator[H, ID]) armHedge(ctl *Control[State, *Event[H]], at time.Time) {
 	if c.hedgeAt.IsZero() || at.Before(c.hedgeAt) {
 		c.hedgeAt = at
-		ctl.Timeout("hedge", at.Sub(ctl.Now()), &c.hedgeDue)
+		ctl.Timeout("hedge", at.Sub(ctl.Now()), &Event[H]{Kind: hedgeDue})
 	}
 }
 
