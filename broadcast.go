@@ -6,6 +6,8 @@ import (
 	"errors"
 	"math"
 	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -106,7 +108,7 @@ func Broadcast[H Ranked[ID], ID cmp.Ordered](
 	if probe == nil {
 		return nil, errors.New("scatter: probe is nil")
 	}
-	return run(ctx, req, peers, &broadcast[H, ID]{probe: probe}, opts)
+	return run(ctx, req, peers, probe, nil, opts)
 }
 
 // BroadcastAsync is [Broadcast] with an [AsyncProbe]: no goroutine for each peer, and all else the same, but that a unit of
@@ -117,28 +119,28 @@ func BroadcastAsync[H Ranked[ID], ID cmp.Ordered](
 	if probe == nil {
 		return nil, errors.New("scatter: probe is nil")
 	}
-	return run(ctx, req, peers, &broadcast[H, ID]{async: probe}, opts)
+	return run(ctx, req, peers, nil, probe, opts)
 }
 
-// broadcast is what one Broadcast has in hand: it does what its Coordinator decides. It is one piece of memory, because to
-// make a dozen small ones would take as long as to ask three peers.
+// broadcast is what one Broadcast has in hand: it does what its Coordinator decides. It is one piece of memory that is
+// used again, because to make a dozen small ones, and to collect them, would take as long as to ask three peers.
 type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 	Coordinator[H, ID]
 	machine  Machine[State, *Event[H]]
 	event    Event[H] // the one that is delivered
 	inbox    inbox[H]
-	lifetime lifetime
-	recent   *probeContext // the one made last
-	first    probeContext  // the one made first, which seldom has a second
+	lifetime *lifetime
 
-	probe Probe[H] // either it
-	async AsyncProbe[H]
+	probe Probe[H]      // either it
+	async AsyncProbe[H] // or it
+	turn  uint64        // of this memory: how many queries it has served, this one included
+	users atomic.Int32  // goroutines, and callbacks to come, that may touch it
 
 	// Workers run the probes. A worker is a goroutine that draws a peer, asks it, and draws again. While there are peers to
 	// draw, one more worker than those that ask stands ready, so that the next peer is asked as soon as there is a
 	// processor for it. So as many goroutines are started as probes wait at the same time: none of its own for one that
-	// finds its answer in a cache. It takes a third off fast probes, and nothing from others.
-	worker func()        // one closure for all
+	// finds its answer in a cache. It takes a half off such probes, and nothing from others.
+	worker func()        // work, one closure for all
 	queued atomic.Uint32 // peers to be asked, by number, up to this one,
 	drawn  atomic.Uint32 // but no more those up to this one
 	ready  atomic.Bool   // a worker stands ready
@@ -150,15 +152,22 @@ type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 }
 
 func run[H Ranked[ID], ID cmp.Ordered](
-	ctx context.Context, req *Request, peers []PeerID, b *broadcast[H, ID], opts *Options,
+	ctx context.Context, req *Request, peers []PeerID, probe Probe[H], async AsyncProbe[H], opts *Options,
 ) (*Response[H], error) {
+	b, _ := idle.Get().(*broadcast[H, ID]) // if it is of other types, another takes its place
+	if b == nil {
+		b = &broadcast[H, ID]{}
+		b.worker = b.work
+	}
 	if err := b.init(req, peers, b, opts); err != nil {
 		return nil, err
 	}
+	b.turn++
+	b.users.Store(1)
+	b.probe, b.async = probe, async
 	b.clock = time.Now
-	b.lifetime.parent = ctx
-	b.inbox.slots = make([]slot[H], cap(b.peers)+1)
-	b.worker = b.work
+	b.lifetime = &lifetime{parent: ctx}
+	b.inbox.slots = slices.Grow(b.inbox.slots, cap(b.peers)+1)[:cap(b.peers)+1]
 	var reserve time.Duration
 	if opts != nil {
 		b.shared, reserve = opts.Shared, opts.Reserve
@@ -172,6 +181,21 @@ func run[H Ranked[ID], ID cmp.Ordered](
 	resp := b.Response()
 	b.response, b.peers = nil, nil // the caller's alone: a late probe must not keep them alive
 	return resp, err
+}
+
+// idle holds broadcasts that nobody uses any more.
+var idle sync.Pool
+
+// leave is called by each user when it will touch b no more. The last one empties it and gives it back. While a probe
+// ignores its context, that is put off; if it never ends, the garbage collector knows better when it is safe.
+func (b *broadcast[H, ID]) leave() {
+	if b.users.Add(-1) > 0 {
+		return
+	}
+	worker, turn, slots, lists := b.worker, b.turn, b.inbox.slots[:0], b.lists[:0]
+	*b = broadcast[H, ID]{worker: worker, turn: turn}
+	b.inbox.slots, b.lists = slots, lists
+	idle.Put(b)
 }
 
 // drive steps the machine until it stops. As in [Run], what is in hand when a timeout falls due or when ctx ends comes
@@ -234,7 +258,7 @@ func (b *broadcast[H, ID]) ask(ask Ask) bool {
 	}
 	b.unit = false // it is the probe's now
 	s := &b.inbox.slots[ask.Index]
-	s.peer, s.ctx = ask.Peer, b.contextUntil(ask.Deadline)
+	s.peer, s.ctx = ask.Peer, b.lifetime.contextUntil(ask.Deadline)
 	if b.async != nil {
 		b.startAsync(ask.Index)
 		return true
@@ -248,6 +272,7 @@ func (b *broadcast[H, ID]) ask(ask Ask) bool {
 // readyWorker sees to it that a worker stands ready.
 func (b *broadcast[H, ID]) readyWorker() {
 	if b.ready.CompareAndSwap(false, true) {
+		b.users.Add(1)
 		b.starting()
 		go b.worker()
 	}
@@ -255,6 +280,7 @@ func (b *broadcast[H, ID]) readyWorker() {
 
 // work is all that a worker does. The deferred calls, here and in runProbe, are made even if a probe ends the goroutine.
 func (b *broadcast[H, ID]) work() {
+	defer b.leave()
 	defer b.ended()
 	b.ready.Store(false)
 	for {
@@ -282,24 +308,27 @@ func (b *broadcast[H, ID]) startAsync(i int) {
 	if b.units != nil {
 		b.units[i].Store(true)
 	}
-	s := &b.inbox.slots[i]
+	b.users.Add(1)
+	s, turn := &b.inbox.slots[i], b.turn
+	s.turn.Store(turn)
 	returned := false
 	defer func() {
 		err := caught(returned, recover())
-		if err != nil && !b.done(i, nil, err) {
-			told(b.trace.LateReply, LateReplyInfo{b.req, s.peer, 0, err})
+		if err != nil && !b.done(i, s, turn, nil, err) {
+			told(b.trace.LateReply, LateReplyInfo{b.req, b.peers[i].Peer, 0, err})
 		}
 	}()
-	b.async(s.ctx, s.peer, b.req, func(hits []H, err error) { b.done(i, hits, err) })
+	b.async(s.ctx, s.peer, b.req, func(hits []H, err error) { b.done(i, s, turn, hits, err) })
 	returned = true
 }
 
-// done takes the reply of an AsyncProbe, and returns false if there was one before.
-func (b *broadcast[H, ID]) done(i int, hits []H, err error) bool {
-	s := &b.inbox.slots[i]
-	if !s.called.CompareAndSwap(false, true) {
+// done takes the reply of an AsyncProbe, and returns false if there was one before: it may be that all of b but the slot's
+// turn serves another query by now.
+func (b *broadcast[H, ID]) done(i int, s *slot[H], turn uint64, hits []H, err error) bool {
+	if !s.turn.CompareAndSwap(turn, 0) {
 		return false
 	}
+	defer b.leave()
 	said := func(context.Context, PeerID, *Request) ([]H, error) { return hits, err }
 	runProbe(s.ctx, said, s.peer, b.req, b.order, &s.reply)
 	b.probed(i)
@@ -319,20 +348,6 @@ func (b *broadcast[H, ID]) ended() {
 	}
 }
 
-// contextUntil returns a probe's context, with its deadline if that isn't zero. Peers asked at the same time share one,
-// and with it one timer.
-func (b *broadcast[H, ID]) contextUntil(deadline time.Time) context.Context {
-	if b.recent == nil || !b.recent.until.Equal(deadline) {
-		made := &b.first
-		if b.recent != nil {
-			made = new(probeContext)
-		}
-		made.lifetime, made.until = &b.lifetime, deadline
-		b.recent = made
-	}
-	return b.recent
-}
-
 // acquire sees to it that a unit of shared is held for the next probe. If there is none now, it has a goroutine wait for
 // one and then send Room.
 func (b *broadcast[H, ID]) acquire() bool {
@@ -342,10 +357,12 @@ func (b *broadcast[H, ID]) acquire() bool {
 	if b.unit = b.shared.TryAcquire(1); b.unit {
 		return true
 	}
+	b.users.Add(1)
 	b.starting()
 	go func() {
+		defer b.leave()
 		defer b.ended()
-		if b.shared.Acquire(&probeContext{lifetime: &b.lifetime}, 1) == nil && !b.inbox.put(b.roomSlot(), 1) {
+		if b.shared.Acquire(&probeContext{lifetime: b.lifetime}, 1) == nil && !b.inbox.put(b.roomSlot(), 1) {
 			b.shared.Release(1)
 		}
 	}()
@@ -406,12 +423,13 @@ func (b *broadcast[H, ID]) close() {
 	b.dropRest()
 	b.inbox.take(shut)
 	b.dropRest()
-	if b.inbox.timer != nil {
-		b.inbox.timer.Stop()
+	if b.inbox.timer != nil && !b.inbox.timer.Stop() {
+		b.users.Add(1) // it may be ringing, and won't tell when it has
 	}
 	if b.unit {
 		b.shared.Release(1)
 	}
+	b.leave()
 }
 
 // dropRest drops what was taken and not delivered.
@@ -440,11 +458,11 @@ type inbox[H any] struct {
 // slot is a peer's place in an inbox.
 type slot[H any] struct {
 	reply[H]
-	peer   PeerID
-	ctx    context.Context
-	at     time.Duration // when the reply came in, after the query began
-	next   uint32        // 1 + the number of the slot put in before, or once taken, after; 0: none
-	called atomic.Bool   // an AsyncProbe has replied
+	peer PeerID
+	ctx  context.Context
+	at   time.Duration // when the reply came in, after the query began
+	next uint32        // 1 + the number of the slot put in before, or once taken, after; 0: none
+	turn atomic.Uint64 // of the broadcast, when an AsyncProbe is to reply; 0: none is
 }
 
 const (
@@ -530,5 +548,5 @@ func (s *slot[H]) move(number int, ev *Event[H]) {
 	if s.status == Abandoned {
 		ev.cause = context.Cause(s.ctx)
 	}
-	s.hits, s.err = nil, nil
+	s.reply, s.peer, s.ctx = reply[H]{}, "", nil
 }

@@ -257,7 +257,7 @@ func (c *Coordinator[H, ID]) init(req *Request, peers []PeerID, driver driver, o
 	c.grace = opts.Grace
 	c.peers = distinct(peers, len(opts.Standby))
 	c.goOn.Kind, c.peerLate.Kind = goOn, peerLate
-	c.lists = make([][]H, len(c.peers), cap(c.peers))
+	c.lists = slices.Grow(c.lists, cap(c.peers))[:len(c.peers)]
 	if opts.Cover != nil {
 		c.useCover(opts)
 	}
@@ -680,7 +680,7 @@ func (c *Coordinator[H, ID]) merge(now time.Time) {
 	}
 	var duplicates int
 	r.Hits, duplicates = mergeSorted(nil, c.lists, c.req.K, c.order)
-	c.lists = nil
+	clear(c.lists)
 	if c.clock != nil {
 		ended = c.clock()
 	}

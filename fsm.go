@@ -134,7 +134,7 @@ func NewMachine[S comparable, E any](h Handler[S, E], initial S) *Machine[S, E] 
 }
 
 func (m *Machine[S, E]) init(h Handler[S, E], initial S) {
-	m.handler, m.state = h, initial
+	*m = Machine[S, E]{handler: h, state: initial}
 	m.enterer, _ = h.(Enterer[S, E])
 	m.control.m = m
 	m.queue, m.raised, m.timeouts = m.room.queue[:0], m.room.raised[:0], m.room.timeouts[:0]

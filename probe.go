@@ -146,11 +146,27 @@ func classify(err error) Status {
 // transport looks. It is safe for concurrent use.
 type lifetime struct {
 	parent context.Context // the caller's
+	first  probeContext    // the first that was made: there is seldom a second
+	recent *probeContext   // the one made last
 
 	mu      sync.Mutex
 	ctx     context.Context // nil: nobody has looked
 	cancels []context.CancelCauseFunc
 	ended   error // the cause, once it is over
+}
+
+// contextUntil returns a probe's context, with its deadline if that isn't zero. Peers asked at the same time share one,
+// and with it one timer. It is for one goroutine alone.
+func (l *lifetime) contextUntil(deadline time.Time) context.Context {
+	if l.recent == nil || !l.recent.until.Equal(deadline) {
+		made := &l.first
+		if l.recent != nil {
+			made = new(probeContext)
+		}
+		made.lifetime, made.until = l, deadline
+		l.recent = made
+	}
+	return l.recent
 }
 
 // end has all contexts be over, those made from now on too.

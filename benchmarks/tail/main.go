@@ -74,7 +74,7 @@ func run(w io.Writer, seed uint64, queries int, svg string) error {
 	if svg == "" {
 		return nil
 	}
-	return os.WriteFile(svg, []byte(chart(panels)), 0o666)
+	return os.WriteFile(svg, []byte(draw(panels)), 0o666)
 }
 
 func printTable(w io.Writer, s setting, queries int, results []result) {

@@ -189,7 +189,7 @@ func TestChartIsXML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := xml.NewDecoder(strings.NewReader(chart([]panel{{"a & b", results}, {"c", results}})))
+	d := xml.NewDecoder(strings.NewReader(draw([]panel{{"a & b", results}, {"c", results}})))
 	lines := 0
 	for {
 		token, err := d.Token()
