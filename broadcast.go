@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -167,7 +166,11 @@ func run[H Ranked[ID], ID cmp.Ordered](
 	b.probe, b.async = probe, async
 	b.clock = time.Now
 	b.lifetime = &lifetime{parent: ctx}
-	b.inbox.slots = slices.Grow(b.inbox.slots, cap(b.peers)+1)[:cap(b.peers)+1]
+	if n := cap(b.peers) + 1; n <= cap(b.inbox.slots) {
+		b.inbox.slots = b.inbox.slots[:n]
+	} else { // none is copied: late callbacks may look at their turns
+		b.inbox.slots = make([]slot[H], n)
+	}
 	var reserve time.Duration
 	if opts != nil {
 		b.shared, reserve = opts.Shared, opts.Reserve
@@ -423,8 +426,8 @@ func (b *broadcast[H, ID]) close() {
 	b.dropRest()
 	b.inbox.take(shut)
 	b.dropRest()
-	if b.inbox.timer != nil && !b.inbox.timer.Stop() {
-		b.users.Add(1) // it may be ringing, and won't tell when it has
+	if b.inbox.timer != nil {
+		b.inbox.timer.Stop()
 	}
 	if b.unit {
 		b.shared.Release(1)
@@ -481,7 +484,7 @@ func (in *inbox[H]) put(number int, weight uint64) bool {
 		all := min(head>>32+weight, urgent)
 		if in.head.CompareAndSwap(head, all<<32|uint64(number+1)) {
 			if awaited := in.awaited.Load(); awaited != 0 && all >= awaited {
-				in.ring()
+				ring(in.wake)
 			}
 			return true
 		}
@@ -517,7 +520,8 @@ func (in *inbox[H]) sleep(ctx context.Context, weight uint64, deadline time.Time
 	switch {
 	case !bounded:
 	case in.timer == nil:
-		in.timer = time.AfterFunc(time.Until(deadline), in.ring)
+		wake := in.wake // the timer may ring late, when the inbox serves another query
+		in.timer = time.AfterFunc(time.Until(deadline), func() { ring(wake) })
 	default:
 		in.timer.Reset(time.Until(deadline))
 	}
@@ -531,10 +535,10 @@ func (in *inbox[H]) sleep(ctx context.Context, weight uint64, deadline time.Time
 	in.awaited.Store(0)
 }
 
-// ring wakes the owner, or keeps it from falling asleep.
-func (in *inbox[H]) ring() {
+// ring wakes who waits for it, or keeps it from falling asleep.
+func ring(wake chan<- struct{}) {
 	select {
-	case in.wake <- struct{}{}:
+	case wake <- struct{}{}:
 	default:
 	}
 }

@@ -105,16 +105,14 @@ func mergeSorted[H Ranked[ID], ID cmp.Ordered](dst []H, lists [][]H, k int, orde
 	if !order.valid() {
 		panic("scatter: Merge: unknown " + order.String())
 	}
-	hits := 0
-	for _, list := range lists {
-		hits += len(list)
+	n := 0 // min(k, number of hits); with many lists, the first few tell it
+	for i := 0; i < len(lists) && n < k; i++ {
+		n += min(len(lists[i]), k-n)
 	}
-	n := min(k, hits)
 	if n < 1 {
 		return dst, 0
 	}
 	s := scratchPool.Get().(*scratch)
-	s.reset(len(lists), n)
 	m := merger[H, ID]{
 		scratch: s,
 		lists:   lists,
@@ -123,6 +121,8 @@ func mergeSorted[H Ranked[ID], ID cmp.Ordered](dst []H, lists [][]H, k int, orde
 		base:    len(dst),
 		full:    len(dst) + n,
 	}
+	m.hits, _ = any(lists).([][]Hit[ID])
+	m.pos = zeroed(m.pos, len(lists))
 	if order == IDAscending {
 		m.mergeAllByID()
 	} else {
@@ -136,6 +136,7 @@ func mergeSorted[H Ranked[ID], ID cmp.Ordered](dst []H, lists [][]H, k int, orde
 type merger[H Ranked[ID], ID cmp.Ordered] struct {
 	*scratch
 	lists      [][]H
+	hits       [][]Hit[ID] // the lists again, if H is Hit itself
 	order      Order
 	out        []H
 	base, full int // out[base:] is this merge's; it is complete at len(out) == full
@@ -154,19 +155,34 @@ type scratch struct {
 
 var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
 
-// reset makes room for a merge of the given number of lists to n hits.
-func (s *scratch) reset(lists, n int) {
-	s.pos = zeroed(s.pos, lists)
-	s.end = zeroed(s.end, lists)
-	s.keys = zeroed(s.keys, 2*lists)
-	s.seen = zeroed(s.seen, 1<<bits.Len(uint(2*n-1)))
+// sized is s with a length of n, and what it holds unknown.
+func sized[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
 }
 
 func zeroed[T any](s []T, n int) []T {
-	s = slices.Grow(s[:0], n)[:n]
+	s = sized(s, n)
 	clear(s)
 	return s
 }
+
+// hit is hit at of list i.
+//
+// A call of a type parameter's method goes through a table and is never inlined; a field of Hit[ID] is read at once.
+func (m *merger[H, ID]) hit(i, at int) Hit[ID] { return hitOf(m.hits, m.lists, i, at) }
+
+func hitOf[H Ranked[ID], ID cmp.Ordered](hits [][]Hit[ID], lists [][]H, i, at int) Hit[ID] {
+	if hits != nil {
+		return hits[i][at]
+	}
+	return lists[i][at].hit()
+}
+
+// head is list i's first hit not yet merged.
+func (m *merger[H, ID]) head(i int) Hit[ID] { return hitOf(m.hits, m.lists, i, m.pos[i]) }
 
 const exhausted = math.MaxUint64 // greater than every key: no list has the number MaxUint32
 
@@ -179,40 +195,62 @@ const exhausted = math.MaxUint64 // greater than every key: no list has the numb
 // The tree knows nothing of IDs. Where more lists than one, or more hits of one list, have the winner's score, they are
 // merged by ID apart from it.
 func (m *merger[H, ID]) mergeByScore() {
-	p := len(m.lists)
-	for i := range m.lists {
-		m.keys[p+i] = m.key(i)
-	}
-	for n := p - 1; n > 0; n-- {
-		m.keys[n] = min(m.keys[2*n], m.keys[2*n+1])
-	}
-	for len(m.out) < m.full && m.keys[1] != exhausted {
+	m.seen = zeroed(m.seen, 1<<bits.Len(uint(2*(m.full-m.base)-1)))
+	m.plant()
+	for len(m.out) < m.full {
 		won := m.keys[1]
+		if won == exhausted {
+			return
+		}
 		i := int(uint32(won))
 		at := m.pos[i]
-		h := m.lists[i][at]
-		m.pos[i]++
+		m.pos[i] = at + 1
 		m.replay(i)
-		tied := m.keys[1]>>32 == won>>32 && m.keys[1] != exhausted
-		for tied && sameID(m.head(int(uint32(m.keys[1]))).ID, h.hit().ID) { // the usual tie: a replica's copy
-			j := int(uint32(m.keys[1]))
-			m.duplicates++
-			m.pos[j]++
-			m.replay(j)
-			tied = m.keys[1]>>32 == won>>32 && m.keys[1] != exhausted
-		}
-		if !tied {
-			m.put(h)
+		if m.keys[1]>>32 == won>>32 && m.tie(won) {
 			continue
 		}
-		m.pos[i] = at
-		m.mergeRun(i, won>>32)
+		m.put(i, at)
 	}
+}
+
+// plant builds the tree.
+func (m *merger[H, ID]) plant() {
+	p := len(m.lists)
+	keys := sized(m.keys, 2*p)
+	m.keys = keys
+	leaves := keys[p:]
+	for i := range leaves {
+		leaves[i] = m.key(i, 0)
+	}
+	for n := p - 1; n > 0; n-- {
+		keys[n] = min(keys[2*n], keys[2*n+1])
+	}
+}
+
+// tie looks at the rest of the hits that have the score of won, the key that was just taken. It passes over
+// copies of the hit taken, and reports whether there was more, and all that was merged by ID.
+func (m *merger[H, ID]) tie(won uint64) bool {
+	i := int(uint32(won))
+	at := m.pos[i] - 1
+	id := hitOf(m.hits, m.lists, i, at).ID
+	for m.keys[1]>>32 == won>>32 && m.keys[1] != exhausted {
+		j := int(uint32(m.keys[1]))
+		if !sameID(m.head(j).ID, id) {
+			m.pos[i] = at
+			m.mergeRun(i, won>>32)
+			return true
+		}
+		m.duplicates++ // the usual tie: a replica's copy
+		m.pos[j]++
+		m.replay(j)
+	}
+	return false
 }
 
 // mergeRun merges all hits of one score, of which list first has the first.
 func (m *merger[H, ID]) mergeRun(first int, score uint64) {
 	m.run = m.run[:0]
+	m.end = sized(m.end, len(m.lists))
 	m.addRun(first, score)
 	for m.keys[1]>>32 == score && m.keys[1] != exhausted {
 		m.addRun(int(uint32(m.keys[1])), score)
@@ -237,43 +275,39 @@ func (m *merger[H, ID]) addRun(i int, score uint64) {
 	m.pos[i] = from
 }
 
-// key is list i's key in the tree: that of its first hit not yet merged.
-func (m *merger[H, ID]) key(i int) uint64 {
-	if m.pos[i] >= len(m.lists[i]) {
+// key is list i's key in the tree, if it goes on at at.
+func (m *merger[H, ID]) key(i, at int) uint64 {
+	if at >= len(m.lists[i]) {
 		return exhausted
 	}
-	return m.scoreKey(m.head(i).Score)<<32 | uint64(i)
+	return m.scoreKey(hitOf(m.hits, m.lists, i, at).Score)<<32 | uint64(i)
 }
 
 // replay puts list i's key into the tree again, after its position has moved.
 func (m *merger[H, ID]) replay(i int) {
+	key := m.key(i, m.pos[i])
+	keys := m.keys
 	n := len(m.lists) + i
-	won := m.key(i)
-	m.keys[n] = won
-	for ; n > 1; n /= 2 {
-		won = min(won, m.keys[n^1])
-		m.keys[n/2] = won
+	keys[n] = key
+	for n > 1 {
+		key = min(key, keys[n^1])
+		n /= 2
+		keys[n] = key
 	}
 }
-
-func (m *merger[H, ID]) head(i int) Hit[ID] { return m.lists[i][m.pos[i]].hit() }
 
 func (m *merger[H, ID]) scoreKey(score float32) uint64 { return uint64(scoreKey(score, m.order)) }
 
 // scoreKey maps scores to integers that are ordered as the scores are in order, NaN last.
 func scoreKey(score float32, order Order) uint32 {
-	if score != score {
-		return math.MaxUint32 // infinities, the largest of the others, stay below it
-	}
-	if score == 0 {
-		score = 0 // -0 becomes +0
-	}
 	key := math.Float32bits(score)
-	if key>>31 != 0 {
-		key = ^key // a larger magnitude below zero is a smaller score
-	} else {
-		key |= 1 << 31
+	if key<<1 > 0xff<<24 {
+		return math.MaxUint32 // NaN; infinities, the largest of the others, stay below it
 	}
+	if key == 1<<31 {
+		key = 0 // -0 becomes +0
+	}
+	key ^= uint32(int32(key)>>31) | 1<<31 // below zero, a larger magnitude is a smaller score
 	if order == ScoreDescending {
 		key = ^key
 	}
@@ -281,7 +315,9 @@ func scoreKey(score float32, order Order) uint32 {
 }
 
 func (m *merger[H, ID]) mergeAllByID() {
+	m.seen = zeroed(m.seen, 1<<bits.Len(uint(2*(m.full-m.base)-1)))
 	m.run = m.run[:0]
+	m.end = sized(m.end, len(m.lists))
 	for i, list := range m.lists {
 		m.run = append(m.run, int32(i))
 		m.end[i] = len(list)
@@ -304,23 +340,25 @@ func (m *merger[H, ID]) byID() {
 		m.wins[n] = m.winner(m.wins[2*n], m.wins[2*n+1])
 	}
 	for len(m.out) < m.full && m.wins[1] >= 0 {
-		best := m.next()
-		for m.wins[1] >= 0 && sameID(m.head(int(m.run[m.wins[1]])).ID, best.hit().ID) {
-			copied := m.next()
+		i, at := m.next()
+		best := hitOf(m.hits, m.lists, i, at)
+		for m.wins[1] >= 0 && sameID(m.head(int(m.run[m.wins[1]])).ID, best.ID) {
+			j, jat := m.next()
+			copied := hitOf(m.hits, m.lists, j, jat)
 			m.duplicates++
-			if scoreKey(copied.hit().Score, ScoreAscending) < scoreKey(best.hit().Score, ScoreAscending) {
-				best = copied
+			if scoreKey(copied.Score, ScoreAscending) < scoreKey(best.Score, ScoreAscending) {
+				best, i, at = copied, j, jat
 			}
 		}
-		m.put(best)
+		m.put(i, at)
 	}
 }
 
 // next takes the hit with the smallest ID off its list.
-func (m *merger[H, ID]) next() H {
+func (m *merger[H, ID]) next() (list, at int) {
 	won := m.wins[1]
 	i := m.run[won]
-	h := m.lists[i][m.pos[i]]
+	at = m.pos[i]
 	m.pos[i]++
 	n := len(m.run) + int(won)
 	won = m.contender(int(won))
@@ -329,7 +367,7 @@ func (m *merger[H, ID]) next() H {
 		won = m.winner(won, m.wins[n^1])
 		m.wins[n/2] = won
 	}
-	return h
+	return int(i), at
 }
 
 // contender returns place w of the run, or -1 if its list is used up.
@@ -354,16 +392,16 @@ func (m *merger[H, ID]) winner(a, b int32) int32 {
 	return min(a, b)
 }
 
-// put appends h to the result, unless its ID stands there already. Only what is put out is ever hashed.
-func (m *merger[H, ID]) put(h H) {
-	id := h.hit().ID
+// put appends hit at of list i to the result, unless its ID stands there already. Only what is put out is ever hashed.
+func (m *merger[H, ID]) put(i, at int) {
+	id := hitOf(m.hits, m.lists, i, at).ID
 	hash := hashID(id)
 	mask := uint64(len(m.seen) - 1)
-	for at := hash & mask; ; at = (at + 1) & mask {
-		entry := m.seen[at]
+	for slot := hash & mask; ; slot = (slot + 1) & mask {
+		entry := m.seen[slot]
 		if entry == 0 {
-			m.out = append(m.out, h)
-			m.seen[at] = hash&^math.MaxUint32 | uint64(len(m.out)-m.base)
+			m.out = append(m.out, m.lists[i][at])
+			m.seen[slot] = hash&^math.MaxUint32 | uint64(len(m.out)-m.base)
 			return
 		}
 		if (entry^hash)>>32 == 0 && sameID(m.out[m.base+int(uint32(entry))-1].hit().ID, id) {
