@@ -1,0 +1,196 @@
+package cases
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/scatterknn/scatter"
+)
+
+const (
+	peerDeadline = scatter.DefaultPeerDeadline // the rivals' too, where they have one
+
+	// replicas is how many peers hold each range of the Searcher's ring.
+	replicas = 3
+)
+
+var (
+	broadcasting = Impl{Name: "scatter", Label: "Broadcast", Ours: true}
+	searching    = Impl{Name: "search", Label: "Searcher", Ours: true}
+	barely       = Impl{Name: "bare", Label: "bare goroutines", Lacks: "waits for ever, no panic contained, no ledger"}
+	errgroupEach = Impl{Name: "errgroup", Label: "errgroup, timeout each",
+		Lacks: "waits for a probe that ignores its context, no panic contained, no ledger"}
+	errgroupShared = Impl{Name: "errgroup1", Label: "errgroup, one timeout",
+		Lacks: "as errgroup, and one deadline for all"}
+	concPool = Impl{Name: "conc", Label: "conc pool, one timeout",
+		Lacks: "waits for a probe that ignores its context, one deadline for all, a panic goes to the caller, no ledger"}
+	channel = Impl{Name: "channel", Label: "buffered channel",
+		Lacks: "one deadline for all, no panic contained, no ledger"}
+)
+
+// What the peers answer: one hit, made beforehand, so that only the fan-out is measured.
+var (
+	oneHit  = []hit{{ID: "doc-00000001", Score: 1}}
+	request = &scatter.Request{Table: "t", Query: scatter.KNN{Field: "f"}, K: 1}
+)
+
+func instantly(context.Context, scatter.PeerID, *scatter.Request) ([]hit, error) { return oneHit, nil }
+
+func instantlyAsync(_ context.Context, _ scatter.PeerID, _ *scatter.Request, done func([]hit, error)) {
+	done(oneHit, nil)
+}
+
+// waiting is how long a peer takes where it takes a while.
+const waiting = 200 * time.Microsecond
+
+func afterWaiting(context.Context, scatter.PeerID, *scatter.Request) ([]hit, error) {
+	time.Sleep(waiting)
+	return oneHit, nil
+}
+
+// Fanout asks peers that answer at once.
+func Fanout() Group {
+	g := Group{
+		Name:  "Fanout",
+		Title: "Fan-out to peers that answer at once",
+		About: "A whole `Broadcast` with K = 1 and the default options: a deadline for each peer, panics contained, a" +
+			" ledger, the merge. **BroadcastAsync** is the same with a callback instead of a goroutine for each peer. The" +
+			" rivals collect the hits and merge nothing; bare goroutines with a WaitGroup are the least that can be done.",
+		Impls: []Impl{
+			broadcasting, {Name: "async", Label: "BroadcastAsync", Ours: true},
+			barely, errgroupEach, errgroupShared, concPool, channel,
+		},
+	}
+	for _, n := range []int{1, 3, 10, 100, 1000} {
+		g.Cases = append(g.Cases, Case{Params: []Param{{"peers", n}}, Setup: func() []func() {
+			peers := somePeers(n)
+			return append([]func(){broadcastTo(peers, instantly), broadcastAsyncTo(peers)}, rivalsAsk(peers, instantly)...)
+		}})
+	}
+	return g
+}
+
+// FanoutOverPeers shows how a fan-out grows with the number of peers.
+func FanoutOverPeers() Group {
+	g := Fanout()
+	g.Name, g.Title, g.Growth = "FanoutOverPeers", "Fan-out, over the number of peers", true
+	g.About = "As above. The **Searcher** has a ring of three times as many peers, of which it asks a third: see below."
+	g.Impls = append(g.Impls, searching)
+	g.Cases = nil
+	for _, n := range doubling(1, 1024) {
+		g.Cases = append(g.Cases, Case{Params: []Param{{"peers", n}}, Setup: func() []func() {
+			peers := somePeers(n)
+			runs := append([]func(){broadcastTo(peers, instantly), broadcastAsyncTo(peers)}, rivalsAsk(peers, instantly)...)
+			return append(runs, searchOver(newSearcher(n)))
+		}})
+	}
+	return g
+}
+
+// FanoutWaiting asks peers that take a while.
+func FanoutWaiting() Group {
+	return Group{
+		Name:  "FanoutWaiting",
+		Title: "Fan-out to peers that take 200 µs",
+		About: "The probes sleep for 200 µs, or as near to it as the machine's timers come.",
+		Impls: []Impl{broadcasting, barely, errgroupEach},
+		Cases: []Case{{Params: []Param{{"peers", 100}, {"wait", waiting}}, Setup: func() []func() {
+			peers := somePeers(100)
+			rivals := rivalsAsk(peers, afterWaiting)
+			return []func(){broadcastTo(peers, afterWaiting), rivals[0], rivals[1]}
+		}}},
+	}
+}
+
+// Search asks over a ring with replicas.
+func Search() Group {
+	g := Group{
+		Name:  "Search",
+		Title: "Searcher against Broadcast",
+		About: "A `Searcher` on a ring of three times as many peers, each with one token, three of which hold each" +
+			" range. With the default options it asks a plan, which here is every third peer, and has the others as" +
+			" standbys; hedges are armed, none is sent. As each peer asked is the only one for its ranges, the answer is" +
+			" whole with the last reply. `Broadcast` asks as many peers, those of such a plan, and knows nothing of ranges." +
+			" **AskAll** asks all peers of a ring that has but as many, and stops when each range has an answer; it has no" +
+			" standbys, and so no hedges.",
+		Impls: []Impl{searching, broadcasting, {Name: "all", Label: "Searcher, AskAll", Ours: true}},
+	}
+	for _, n := range []int{10, 100, 1000} {
+		g.Cases = append(g.Cases, Case{Params: []Param{{"peers", n}}, Setup: func() []func() {
+			plan := scatter.NewCover(evenRing(replicas*n), replicas).Plan(nil, 1)
+			return []func(){
+				searchOver(newSearcher(n)), broadcastTo(plan, instantly), searchOver(newSearcherOfAll(n)),
+			}
+		}})
+	}
+	return g
+}
+
+func broadcastTo(peers []scatter.PeerID, probe scatter.Probe[hit]) func() {
+	return func() {
+		must(complete(scatter.Broadcast(context.Background(), request, peers, probe, nil)))
+	}
+}
+
+func broadcastAsyncTo(peers []scatter.PeerID) func() {
+	return func() {
+		must(complete(scatter.BroadcastAsync(context.Background(), request, peers, instantlyAsync, nil)))
+	}
+}
+
+func searchOver(s *scatter.Searcher[hit, string]) func() {
+	return func() {
+		must(complete(s.Search(context.Background(), request)))
+	}
+}
+
+func complete(resp *scatter.Response[hit], err error) error {
+	if err == nil && resp.Partial {
+		err = fmt.Errorf("the answer of %d peers is partial", len(resp.Peers))
+	}
+	return err
+}
+
+// rivalsAsk returns what asks the peers in the rivals' ways, in the order of their Impls.
+func rivalsAsk(peers []scatter.PeerID, probe scatter.Probe[hit]) []func() {
+	var runs []func()
+	for _, ask := range rivalFanouts {
+		runs = append(runs, func() { ask(context.Background(), peers, probe) })
+	}
+	return runs
+}
+
+// newSearcher returns one that asks n peers of a larger ring for each query.
+func newSearcher(n int) *scatter.Searcher[hit, string] {
+	opts := &scatter.SearcherOptions{Replicas: replicas, Seed: 1}
+	s, err := scatter.NewSearcher(instantly, evenRing(replicas*n), opts)
+	must(err)
+	return s
+}
+
+// newSearcherOfAll returns one that asks all peers of a ring of n, and stops when each range has an answer.
+func newSearcherOfAll(n int) *scatter.Searcher[hit, string] {
+	opts := &scatter.SearcherOptions{Replicas: replicas, Seed: 1, AskAll: true}
+	s, err := scatter.NewSearcher(instantly, evenRing(n), opts)
+	must(err)
+	return s
+}
+
+// evenRing is a ring on which each of n peers has one token, all the same distance apart.
+func evenRing(n int) *scatter.Ring {
+	points := make([]scatter.Point, n)
+	for i, peer := range somePeers(n) {
+		points[i] = scatter.Point{Token: uint64(i) * (math.MaxUint64 / uint64(n)), Peer: peer}
+	}
+	return scatter.NewRing(points...)
+}
+
+func somePeers(n int) []scatter.PeerID {
+	peers := make([]scatter.PeerID, n)
+	for i := range peers {
+		peers[i] = scatter.PeerID(fmt.Sprintf("peer%04d", i))
+	}
+	return peers
+}
