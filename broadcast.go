@@ -156,7 +156,7 @@ func run[H Ranked[ID], ID cmp.Ordered](
 	b, _ := idle.Get().(*broadcast[H, ID]) // if it is of other types, another takes its place
 	if b == nil {
 		b = &broadcast[H, ID]{}
-		b.worker = b.work
+		b.worker, b.clock = b.work, b.now
 	}
 	if err := b.init(req, peers, b, opts); err != nil {
 		return nil, err
@@ -164,7 +164,6 @@ func run[H Ranked[ID], ID cmp.Ordered](
 	b.turn++
 	b.users.Store(1)
 	b.probe, b.async = probe, async
-	b.clock = time.Now
 	b.lifetime = &lifetime{parent: ctx}
 	if n := cap(b.peers) + 1; n <= cap(b.inbox.slots) {
 		b.inbox.slots = b.inbox.slots[:n]
@@ -195,9 +194,9 @@ func (b *broadcast[H, ID]) leave() {
 	if b.users.Add(-1) > 0 {
 		return
 	}
-	worker, turn, slots, lists := b.worker, b.turn, b.inbox.slots[:0], b.lists[:0]
+	worker, turn, clock, own, slots, lists := b.worker, b.turn, b.clock, b.own, b.inbox.slots, b.lists
 	*b = broadcast[H, ID]{worker: worker, turn: turn}
-	b.inbox.slots, b.lists = slots, lists
+	b.clock, b.own, b.inbox.slots, b.lists = clock, own, slots[:0], lists[:0]
 	idle.Put(b)
 }
 
@@ -214,7 +213,7 @@ func (b *broadcast[H, ID]) drive(ctx context.Context, reserve time.Duration) (er
 	}
 	for !m.Stopped() {
 		b.wait(ctx)
-		over, now := ctx.Err(), time.Now() // asked first, or more and more might come before them
+		over, now := ctx.Err(), b.now() // asked first, or more and more might come before them
 		b.inbox.take(0)
 		for !m.Stopped() && b.inbox.next() {
 			err = m.Step(now, b.delivered())
@@ -233,6 +232,14 @@ func (b *broadcast[H, ID]) drive(ctx context.Context, reserve time.Duration) (er
 		}
 	}
 	return err
+}
+
+// now returns the time. Once the query has begun, that takes half as long as time.Now.
+func (b *broadcast[H, ID]) now() time.Time {
+	if b.begun.IsZero() {
+		return time.Now()
+	}
+	return b.begun.Add(time.Since(b.begun))
 }
 
 // wait returns when there is something to do: replies, as many as it takes to decide anything, the machine's deadline, or

@@ -167,7 +167,7 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	limit        int           // probes in flight at once
 	driver       driver
 	trace        Trace
-	traced       bool             // trace has functions
+	traced       bool             // trace may have functions
 	clock        func() time.Time // of Broadcast; nil: hooks and the merge take no time
 
 	waitAll bool
@@ -199,8 +199,11 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	until    time.Time // the query's deadline, or zero
 	response *Response[H]
 
-	goOn, peerLate Event[H] // its own events, of which each query has these, each under way at most once at a time
+	own *ownEvents[H]
 }
+
+// ownEvents are those of a Coordinator's own events that each query has, each under way at most once at a time.
+type ownEvents[H any] struct{ goOn, peerLate Event[H] }
 
 // driver asks peers for a Coordinator.
 type driver interface {
@@ -256,7 +259,9 @@ func (c *Coordinator[H, ID]) init(req *Request, peers []PeerID, driver driver, o
 	c.settle = opts.Settle
 	c.grace = opts.Grace
 	c.peers = distinct(peers, len(opts.Standby))
-	c.goOn.Kind, c.peerLate.Kind = goOn, peerLate
+	if c.own == nil {
+		c.own = &ownEvents[H]{Event[H]{Kind: goOn}, Event[H]{Kind: peerLate}}
+	}
 	c.lists = slices.Grow(c.lists, cap(c.peers))[:len(c.peers)]
 	if opts.Cover != nil {
 		c.useCover(opts)
@@ -392,8 +397,10 @@ func (c *Coordinator[H, ID]) Handle(ctl *Control[State, *Event[H]], s State, ev 
 func (c *Coordinator[H, ID]) Enter(ctl *Control[State, *Event[H]], _, to State) {
 	told(c.trace.StateEntered, StateInfo{c.req, to})
 	switch to {
-	case Fanout, Gather: // there may be nobody to ask, or to wait for
-		ctl.Raise(&c.goOn)
+	case Fanout, Gather:
+		if to == Fanout || c.inFlight == 0 { // else there is somebody to wait for
+			ctl.Raise(&c.own.goOn)
+		}
 	case Merging:
 		c.merge(ctl.Now())
 		ctl.Stop(c.failure())
@@ -451,7 +458,7 @@ func (c *Coordinator[H, ID]) askMore(ctl *Control[State, *Event[H]]) {
 			return
 		}
 		if c.inFlight == 0 && c.peerDeadline > 0 {
-			ctl.Timeout("peer", c.peerDeadline, &c.peerLate)
+			ctl.Timeout("peer", c.peerDeadline, &c.own.peerLate)
 		}
 		peer.Status, peer.Elapsed = asking, after
 		c.asked++
@@ -469,7 +476,7 @@ func (c *Coordinator[H, ID]) expire(ctl *Control[State, *Event[H]]) {
 		}
 		left := c.askedAt(c.oldest).Add(c.peerDeadline).Sub(ctl.Now())
 		if left > 0 {
-			ctl.Timeout("peer", left, &c.peerLate)
+			ctl.Timeout("peer", left, &c.own.peerLate)
 			return
 		}
 		c.conclude(ctl.Now().Sub(c.begun), c.oldest, TimedOut, c.late(c.oldest, nil))

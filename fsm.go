@@ -265,7 +265,9 @@ func (m *Machine[S, E]) next(due bool) (ev E, ok bool) {
 }
 
 func (m *Machine[S, E]) deliver(ev E) {
-	m.disarm(eventTimeout, "")
+	if len(m.timeouts) > 0 {
+		m.disarm(eventTimeout, "")
+	}
 	m.postpone, m.renewed = false, false
 	from := m.state
 	m.state = m.handler.Handle(&m.control, from, ev)
@@ -277,9 +279,13 @@ func (m *Machine[S, E]) deliver(ev E) {
 			m.disarm(stateTimeout, "")
 		}
 		m.enter(from)
-		m.putFront(&m.postponed)
+		if len(m.postponed) > 0 {
+			m.putFront(&m.postponed)
+		}
 	}
-	m.putFront(&m.raised)
+	if len(m.raised) > 0 {
+		m.putFront(&m.raised)
+	}
 }
 
 func (m *Machine[S, E]) enter(from S) {
