@@ -150,16 +150,22 @@ func (m *Machine[S, E]) init(h Handler[S, E], initial S) {
 // stopped before, ev is dropped, and the error is ErrStopped, or wraps both ErrStopped and the reason if there was one.
 // Otherwise it is nil. Step panics if a handler calls it for its own machine.
 func (m *Machine[S, E]) Step(now time.Time, ev E) error {
-	if err := m.begin("Step", now); err != nil {
-		return err
+	if m.running || m.stopped {
+		return m.refuse("Step")
 	}
+	m.running, m.now = true, now
 	defer m.end()
-	m.enterInitial()
+	if !m.entered {
+		m.enterInitial()
+	}
 	if !m.stopped {
 		m.deliver(ev)
 	}
-	m.settle(false)
-	return m.finish()
+	if len(m.queue)+len(m.timeouts) > 0 { // seldom, and a call that does nothing is a tenth of a Step
+		m.settle(false)
+	}
+	m.running = false
+	return m.reason
 }
 
 // Advance fires the timeouts that are due by now, the earliest deadline first and the one armed first among equals,
@@ -167,13 +173,17 @@ func (m *Machine[S, E]) Step(now time.Time, ev E) error {
 // first Advance starts with Enter for the initial state. It is no error if nothing is due. Errors and panics are as
 // Step's.
 func (m *Machine[S, E]) Advance(now time.Time) error {
-	if err := m.begin("Advance", now); err != nil {
-		return err
+	if m.running || m.stopped {
+		return m.refuse("Advance")
 	}
+	m.running, m.now = true, now
 	defer m.end()
-	m.enterInitial()
+	if !m.entered {
+		m.enterInitial()
+	}
 	m.settle(true)
-	return m.finish()
+	m.running = false
+	return m.reason
 }
 
 // Deadline returns the time at which the first of the armed timeouts is due, when Advance next has work, and whether
@@ -192,26 +202,18 @@ func (m *Machine[S, E]) State() S { return m.state }
 // do no more. A driver asks it because a normal stop is no error.
 func (m *Machine[S, E]) Stopped() bool { return m.stopped }
 
-func (m *Machine[S, E]) begin(method string, now time.Time) error {
+// refuse is what a Step or Advance does that can't be done.
+func (m *Machine[S, E]) refuse(method string) error {
 	switch {
 	case m.running:
 		panic("scatter: Machine." + method + ": called from its own handler; use Control.Raise")
-	case m.stopped && m.reason != nil:
+	case m.reason != nil:
 		return fmt.Errorf("%w: %w", ErrStopped, m.reason)
-	case m.stopped:
-		return ErrStopped
 	}
-	m.running, m.now = true, now
-	return nil
+	return ErrStopped
 }
 
-// finish is the last thing a Step or Advance does. Where it is not reached, a handler has panicked or left by Goexit.
-func (m *Machine[S, E]) finish() error {
-	m.running = false
-	return m.reason
-}
-
-// end is deferred by Step and Advance.
+// end is deferred by Step and Advance. If one is still running, a handler has panicked or left by Goexit.
 func (m *Machine[S, E]) end() {
 	if m.running {
 		m.running, m.stopped = false, true
@@ -221,14 +223,14 @@ func (m *Machine[S, E]) end() {
 	}
 }
 
-// enterInitial runs Enter for the initial state, and all that follows from it, if that has not been done.
+// enterInitial runs Enter for the initial state, and all that follows from it.
 func (m *Machine[S, E]) enterInitial() {
-	if !m.entered {
-		m.entered = true
+	m.entered = true
+	if m.enterer != nil {
 		m.enter(m.state)
-		m.putFront(&m.raised)
-		m.settle(false)
 	}
+	m.putFront(&m.raised)
+	m.settle(false)
 }
 
 // settle delivers what waits until nothing does: events first, then timeouts of zero and, if due is true, those that
@@ -275,10 +277,12 @@ func (m *Machine[S, E]) deliver(ev E) {
 		m.postponed = append(m.postponed, ev)
 	}
 	if m.state != from && !m.stopped {
-		if !m.renewed {
+		if !m.renewed && len(m.timeouts) > 0 {
 			m.disarm(stateTimeout, "")
 		}
-		m.enter(from)
+		if m.enterer != nil {
+			m.enter(from)
+		}
 		if len(m.postponed) > 0 {
 			m.putFront(&m.postponed)
 		}
@@ -289,11 +293,9 @@ func (m *Machine[S, E]) deliver(ev E) {
 }
 
 func (m *Machine[S, E]) enter(from S) {
-	if m.enterer != nil {
-		m.entering = true
-		m.enterer.Enter(&m.control, from, m.state)
-		m.entering = false
-	}
+	m.entering = true
+	m.enterer.Enter(&m.control, from, m.state)
+	m.entering = false
 }
 
 // putFront moves events, in their order, in front of all that waits.
