@@ -69,6 +69,10 @@ type Options struct {
 
 	Logger *zap.Logger // see [ZapTrace]; nil: silent
 	Trace  *Trace      // nil: untraced
+
+	// Of a Searcher.
+	selection *selection      // of the peers and Standby, each of whom is on Cover's ring and stands once
+	owner     context.Context // when it is over, so is the query
 }
 
 // Broadcast asks all peers, each distinct one once, and returns the req.K best of their hits.
@@ -129,6 +133,7 @@ type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 	event    Event[H] // the one that is delivered
 	inbox    inbox[H]
 	lifetime *lifetime
+	owner    context.Context // ends the query too; may be nil
 
 	probe Probe[H]      // either it
 	async AsyncProbe[H] // or it
@@ -165,17 +170,17 @@ func run[H Ranked[ID], ID cmp.Ordered](
 	b.users.Store(1)
 	b.probe, b.async = probe, async
 	b.lifetime = &lifetime{parent: ctx}
-	if n := cap(b.peers) + 1; n <= cap(b.inbox.slots) {
+	if n := b.most + 1; n <= cap(b.inbox.slots) {
 		b.inbox.slots = b.inbox.slots[:n]
 	} else { // none is copied: late callbacks may look at their turns
 		b.inbox.slots = make([]slot[H], n)
 	}
 	var reserve time.Duration
 	if opts != nil {
-		b.shared, reserve = opts.Shared, opts.Reserve
+		b.shared, b.owner, reserve = opts.Shared, opts.owner, opts.Reserve
 	}
 	if b.shared != nil && b.async != nil {
-		b.units = make([]atomic.Bool, cap(b.peers))
+		b.units = make([]atomic.Bool, b.most)
 	}
 	b.machine.init(&b.Coordinator, Init)
 	defer b.close()
@@ -194,9 +199,14 @@ func (b *broadcast[H, ID]) leave() {
 	if b.users.Add(-1) > 0 {
 		return
 	}
-	worker, turn, clock, own, slots, lists := b.worker, b.turn, b.clock, b.own, b.inbox.slots, b.lists
+	worker, turn, slots := b.worker, b.turn, b.inbox.slots[:0]
+	clock, own, lists, room := b.clock, b.own, b.lists[:0], b.room
+	if room != nil {
+		room.coverage.Cover, room.standbys.hedging = nil, nil // they may be big, and obsolete
+	}
 	*b = broadcast[H, ID]{worker: worker, turn: turn}
-	b.clock, b.own, b.inbox.slots, b.lists = clock, own, slots[:0], lists[:0]
+	b.inbox.slots = slots
+	b.clock, b.own, b.lists, b.room = clock, own, lists, room
 	idle.Put(b)
 }
 
@@ -213,7 +223,7 @@ func (b *broadcast[H, ID]) drive(ctx context.Context, reserve time.Duration) (er
 	}
 	for !m.Stopped() {
 		b.wait(ctx)
-		over, now := ctx.Err(), b.now() // asked first, or more and more might come before them
+		over, now := b.over(ctx), b.now() // asked first, or more and more might come before them
 		b.inbox.take(0)
 		for !m.Stopped() && b.inbox.next() {
 			err = m.Step(now, b.delivered())
@@ -221,17 +231,27 @@ func (b *broadcast[H, ID]) drive(ctx context.Context, reserve time.Duration) (er
 		deadline, bounded := m.Deadline()
 		switch {
 		case m.Stopped():
-		case errors.Is(over, context.DeadlineExceeded):
-			b.event = Event[H]{Kind: timeUp}
-			err = m.Step(now, &b.event)
 		case over != nil:
-			b.event = Event[H]{Kind: Cancel, Err: context.Cause(ctx)}
+			b.event = *over
 			err = m.Step(now, &b.event)
 		case bounded && !now.Before(deadline):
 			err = m.Advance(now)
 		}
 	}
 	return err
+}
+
+// over returns the event that ends the query if its time is up, or if it is cancelled.
+func (b *broadcast[H, ID]) over(ctx context.Context) *Event[H] {
+	switch err := ctx.Err(); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Event[H]{Kind: timeUp}
+	case err != nil:
+		return &Event[H]{Kind: Cancel, Err: context.Cause(ctx)}
+	case b.owner != nil && b.owner.Err() != nil:
+		return &Event[H]{Kind: Cancel, Err: context.Cause(b.owner)}
+	}
+	return nil
 }
 
 // now returns the time. Once the query has begun, that takes half as long as time.Now.
@@ -258,7 +278,7 @@ func (b *broadcast[H, ID]) wait(ctx context.Context) {
 		}
 	}
 	deadline, bounded := b.machine.Deadline()
-	b.inbox.sleep(ctx, awaited, deadline, bounded)
+	b.inbox.sleep(ctx, b.owner, awaited, deadline, bounded)
 }
 
 // ask starts the probe of one peer, unless ctx is over or there is no unit of shared for it yet.
@@ -320,28 +340,29 @@ func (b *broadcast[H, ID]) startAsync(i int) {
 	}
 	b.users.Add(1)
 	s, turn := &b.inbox.slots[i], b.turn
+	s.number = i
 	s.turn.Store(turn)
 	returned := false
 	defer func() {
 		err := caught(returned, recover())
-		if err != nil && !b.done(i, s, turn, nil, err) {
+		if err != nil && !b.done(s, turn, nil, err) {
 			told(b.trace.LateReply, LateReplyInfo{b.req, b.peers[i].Peer, 0, err})
 		}
 	}()
-	b.async(s.ctx, s.peer, b.req, func(hits []H, err error) { b.done(i, s, turn, hits, err) })
+	b.async(s.ctx, s.peer, b.req, func(hits []H, err error) { b.done(s, turn, hits, err) })
 	returned = true
 }
 
 // done takes the reply of an AsyncProbe, and returns false if there was one before: it may be that all of b but the slot's
 // turn serves another query by now.
-func (b *broadcast[H, ID]) done(i int, s *slot[H], turn uint64, hits []H, err error) bool {
+func (b *broadcast[H, ID]) done(s *slot[H], turn uint64, hits []H, err error) bool {
 	if !s.turn.CompareAndSwap(turn, 0) {
 		return false
 	}
 	defer b.leave()
 	said := func(context.Context, PeerID, *Request) ([]H, error) { return hits, err }
 	runProbe(s.ctx, said, s.peer, b.req, b.order, &s.reply)
-	b.probed(i)
+	b.probed(s.number)
 	return true
 }
 
@@ -424,10 +445,12 @@ func (b *broadcast[H, ID]) delivered() *Event[H] {
 }
 
 func (b *broadcast[H, ID]) close() {
-	// First, so that probes may end now. Those that are left are not needed, or past a deadline.
-	if b.enough {
+	switch { // first, so that the probes that are left may end now
+	case b.enough:
 		b.lifetime.end(ErrEnough)
-	} else {
+	case b.cause != nil:
+		b.lifetime.end(b.cause)
+	default:
 		b.lifetime.end(context.DeadlineExceeded)
 	}
 	b.dropRest()
@@ -468,11 +491,12 @@ type inbox[H any] struct {
 // slot is a peer's place in an inbox.
 type slot[H any] struct {
 	reply[H]
-	peer PeerID
-	ctx  context.Context
-	at   time.Duration // when the reply came in, after the query began
-	next uint32        // 1 + the number of the slot put in before, or once taken, after; 0: none
-	turn atomic.Uint64 // of the broadcast, when an AsyncProbe is to reply; 0: none is
+	peer   PeerID
+	ctx    context.Context
+	at     time.Duration // when the reply came in, after the query began
+	next   uint32        // 1 + the number of the slot put in before, or once taken, after; 0: none
+	turn   atomic.Uint64 // of the broadcast, when an AsyncProbe is to reply; 0: none is
+	number int           // of the slot, if so
 }
 
 const (
@@ -519,8 +543,12 @@ func (in *inbox[H]) next() bool {
 	return true
 }
 
-// sleep returns when so much is in, at the deadline, at the end of ctx, or for no reason.
-func (in *inbox[H]) sleep(ctx context.Context, weight uint64, deadline time.Time, bounded bool) {
+// sleep returns when so much is in, at the deadline, at the end of ctx or of owner, or for no reason.
+func (in *inbox[H]) sleep(ctx, owner context.Context, weight uint64, deadline time.Time, bounded bool) {
+	var closed <-chan struct{}
+	if owner != nil {
+		closed = owner.Done()
+	}
 	if in.wake == nil {
 		in.wake = make(chan struct{}, 1)
 	}
@@ -537,6 +565,7 @@ func (in *inbox[H]) sleep(ctx context.Context, weight uint64, deadline time.Time
 		select {
 		case <-in.wake:
 		case <-ctx.Done():
+		case <-closed:
 		}
 	}
 	in.awaited.Store(0)

@@ -179,16 +179,19 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	// after the query.
 	peers    []PeerReport
 	lists    [][]H // by peer, so that the answer owes nothing to the order of arrival
+	most     int   // peers that there can ever be in it
 	asked    int   // peers[:asked] have been asked
 	inFlight int   // how many of those are waited for
 	answered int   // how many have Answered
 	oldest   int   // no peer before this one is waited for
 
-	coverage *coverage   // nil without a Cover
-	numbers  []int32     // by peer: its number in the Cover, or -1
-	standbys *standbys   // nil without any
-	hedges   []hedgePlan // by peer, if there are standbys
-	hedgeAt  time.Time   // what the timeout for hedges is armed for; zero: it isn't
+	coverage  *coverage   // nil without a Cover
+	selection *selection  // likewise
+	standbys  *standbys   // nil without any
+	hedges    []hedgePlan // by peer, if there are standbys
+	hedgeAt   time.Time   // what the timeout for hedges is armed for; zero: it isn't
+	least     int         // before so many have Answered, the answer isn't whole
+	room      *coverRoom
 
 	blocked  bool  // ask returned false, and there has been no Room since
 	over     bool  // the query has ended before its time,
@@ -258,20 +261,34 @@ func (c *Coordinator[H, ID]) init(req *Request, peers []PeerID, driver driver, o
 	c.require = opts.Require
 	c.settle = opts.Settle
 	c.grace = opts.Grace
-	c.peers = distinct(peers, len(opts.Standby))
+	if opts.selection != nil {
+		c.peers = ledgerOf(peers)
+	} else {
+		c.peers = distinct(peers)
+	}
+	c.most = len(c.peers) + len(opts.Standby)
 	if c.own == nil {
 		c.own = &ownEvents[H]{Event[H]{Kind: goOn}, Event[H]{Kind: peerLate}}
 	}
-	c.lists = slices.Grow(c.lists, cap(c.peers))[:len(c.peers)]
+	c.lists = slices.Grow(c.lists, len(c.peers))[:len(c.peers)]
 	if opts.Cover != nil {
 		c.useCover(opts)
 	}
 	return nil
 }
 
-// distinct returns a ledger of the peers, each once, with room for more.
-func distinct(peers []PeerID, more int) []PeerReport {
-	ledger := make([]PeerReport, 0, len(peers)+more)
+// ledgerOf returns a ledger of the peers.
+func ledgerOf(peers []PeerID) []PeerReport {
+	ledger := make([]PeerReport, len(peers))
+	for i, peer := range peers {
+		ledger[i].Peer = peer
+	}
+	return ledger
+}
+
+// distinct is ledgerOf for peers among which one may stand several times.
+func distinct(peers []PeerID) []PeerReport {
+	ledger := make([]PeerReport, 0, len(peers))
 	if len(peers) <= fewPeers {
 		for i, peer := range peers {
 			if !slices.Contains(peers[:i], peer) {
@@ -519,9 +536,9 @@ func (c *Coordinator[H, ID]) replied(ctl *Control[State, *Event[H]], ev *Event[H
 		return
 	}
 	c.answered++
-	if c.coverage != nil && c.numbers[ev.Index] >= 0 {
-		c.coverage.answer(c.numbers[ev.Index])
-		if !c.waitAll && c.coverage.whole() {
+	if c.coverage != nil && c.selection.numbers[ev.Index] >= 0 {
+		c.coverage.answer(c.selection.numbers[ev.Index])
+		if !c.waitAll && c.answered >= c.least && c.whole() {
 			c.over, c.enough = true, true
 			return
 		}
@@ -535,10 +552,14 @@ func (c *Coordinator[H, ID]) replied(ctl *Control[State, *Event[H]], ev *Event[H
 // awaited returns how many replies may come in before one can decide anything: all, if none alone does. Apart from that
 // each failure counts, if there are standbys.
 func (c *Coordinator[H, ID]) awaited() uint64 {
-	if c.asked < len(c.peers) || c.settle > 0 || c.coverage != nil && !c.waitAll || c.trace.ProbeDone != nil {
-		return 1
+	n := c.inFlight
+	switch {
+	case c.asked < len(c.peers), c.settle > 0, c.trace.ProbeDone != nil:
+		n = 1
+	case c.coverage != nil && !c.waitAll:
+		n = min(n, c.least-c.answered)
 	}
-	return uint64(max(c.inFlight, 1))
+	return uint64(max(n, 1))
 }
 
 // share is how much has an answer.

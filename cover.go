@@ -21,6 +21,7 @@ type Cover struct {
 	holders  []int32          // replicas for each slot, in walk order: indices into ring.peers
 	first    []int32          // by peer: where its part of held begins, and one more entry for the end
 	held     []int32          // the slots that each peer holds a range of; ranges without a token are left out
+	fewest   int              // fewer peers than this don't hold everything
 }
 
 // NewCover returns the Cover of a ring with a number of replicas. Fewer than 1 count as 1, and more than the ring has
@@ -59,7 +60,24 @@ func NewCover(ring *Ring, replicas int) *Cover {
 			}
 		}
 	}
+	c.fewest = c.countFewest()
 	return c
+}
+
+// countFewest returns how many peers it takes to hold as many slots as there are, if each holds some of its own.
+func (c *Cover) countFewest() int {
+	counts := make([]int, len(c.index))
+	for peer := range counts {
+		counts[peer] = len(c.slotsOf(int32(peer)))
+	}
+	slices.Sort(counts)
+	open := len(c.held) / c.replicas
+	for i, count := range slices.Backward(counts) {
+		if open -= count; open <= 0 {
+			return len(counts) - i
+		}
+	}
+	return len(counts)
 }
 
 // findHolders goes round the ring backwards: the holders of a slot are its owner, and then those of the next slot
@@ -152,7 +170,8 @@ type coverage struct {
 // bitset is a set of small integers.
 type bitset []uint64
 
-func newBitset(n int) bitset           { return make(bitset, (n+63)/64) }
+func bitsetWords(n int) int            { return (n + 63) / 64 }
+func newBitset(n int) bitset           { return make(bitset, bitsetWords(n)) }
 func (b bitset) add(i int32)           { b[uint32(i)/64] |= 1 << (uint32(i) % 64) }
 func (b bitset) remove(i int32)        { b[uint32(i)/64] &^= 1 << (uint32(i) % 64) }
 func (b bitset) has(i int32) bool      { return b[uint32(i)/64]&(1<<(uint32(i)%64)) != 0 }
@@ -161,11 +180,17 @@ func (b bitset) any(list []int32) bool { return slices.ContainsFunc(list, b.has)
 // newCoverage returns a coverage in which nobody has answered. If counting, answers are counted at once: else share
 // does it.
 func newCoverage(c *Cover, counting bool) *coverage {
-	query := &coverage{Cover: c, answered: newBitset(len(c.index)), openHi: 1}
-	if counting {
-		query.done = newBitset(c.ring.Len())
-	}
+	query := new(coverage)
+	query.begin(c, counting)
 	return query
+}
+
+// begin makes c a new coverage, in memory that may have served another.
+func (c *coverage) begin(cover *Cover, counting bool) {
+	*c = coverage{Cover: cover, answered: zeroed(c.answered, bitsetWords(len(cover.index))), openHi: 1}
+	if counting {
+		c.done = newBitset(cover.ring.Len())
+	}
 }
 
 func (c *coverage) answer(peer int32) {
@@ -204,10 +229,16 @@ func (c *coverage) whole() bool {
 	return len(c.index) > 0
 }
 
+// close makes the coverage whole, which the caller knows it is.
+func (c *coverage) close() { c.at, c.openHi, c.openLo = len(c.index), 0, 0 }
+
 // share returns how much of the token space has an answer: 1 only if all of it has.
 func (c *coverage) share() float64 {
-	if c.done != nil || len(c.index) == 0 {
+	switch {
+	case c.done != nil || len(c.index) == 0:
 		return shareBut(c.openHi, c.openLo)
+	case c.at == len(c.index): // whole has found nothing open
+		return 1
 	}
 	return shareBut(c.widths(c.open()))
 }

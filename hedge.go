@@ -107,30 +107,89 @@ func (b *Budget) take(want int, some bool) int {
 	}
 }
 
+// replicated is what a Coordinator needs with a Cover. Its memory may have served another query.
+type replicated struct {
+	coverage coverage
+	standbys standbys
+	numbers  []int32 // by peer of the ledger: its number in the Cover, or -1
+	hedges   []hedgePlan
+}
+
+// selection is whom a query asks and who stands by, by their numbers in its Cover.
+type selection struct {
+	numbers []int32 // by peer of the ledger; -1: it is not on the ring
+	ready   bitset  // standbys that are not asked yet
+	hoped   bitset  // who is asked, and has answered or may soon
+	minimal bool    // it takes an answer of each of the first peers, if of nobody else, to make the whole
+	whole   bool    // answers of all the first peers make the whole
+}
+
+// of makes s the selection of these peers.
+func (s *selection) of(cover *Cover, peers []PeerReport, standby []PeerID) {
+	words := bitsetWords(len(cover.index))
+	s.numbers, s.ready, s.hoped = s.numbers[:0], zeroed(s.ready, words), zeroed(s.hoped, words)
+	for _, peer := range standby {
+		if number := cover.number(peer); number >= 0 { // who holds nothing can't stand in for anybody
+			s.ready.add(number)
+		}
+	}
+	for _, peer := range peers {
+		number := cover.number(peer.Peer)
+		s.numbers = append(s.numbers, number)
+		if number >= 0 {
+			s.ready.remove(number)
+			s.hoped.add(number)
+		}
+	}
+}
+
+// copy makes s a copy of another selection, in memory of its own.
+func (s *selection) copy(of *selection) {
+	s.numbers = append(s.numbers[:0], of.numbers...)
+	s.ready, s.hoped = append(s.ready[:0], of.ready...), append(s.hoped[:0], of.hoped...)
+	s.minimal, s.whole = of.minimal, of.whole
+}
+
+// coverRoom is memory for what a Coordinator needs with a Cover. It may have served another query.
+type coverRoom struct {
+	coverage  coverage
+	standbys  standbys
+	selection selection
+	hedges    []hedgePlan
+}
+
 // useCover has the Coordinator keep account of what has an answer, and of who can stand in for whom.
 func (c *Coordinator[H, ID]) useCover(opts *Options) {
-	c.coverage = newCoverage(opts.Cover, c.settle > 0)
-	c.numbers = make([]int32, len(c.peers), cap(c.peers))
-	for i, peer := range c.peers {
-		c.numbers[i] = opts.Cover.number(peer.Peer)
+	if c.room == nil {
+		c.room = new(coverRoom)
 	}
-	if len(opts.Standby) == 0 {
-		return
+	r := c.room
+	r.coverage.begin(opts.Cover, c.settle > 0)
+	c.coverage, c.selection = &r.coverage, &r.selection
+	if opts.selection != nil {
+		r.selection.copy(opts.selection)
+	} else {
+		r.selection.of(opts.Cover, c.peers, opts.Standby)
 	}
-	n := len(opts.Cover.index)
-	c.standbys = &standbys{hedging: opts.Hedging, ready: newBitset(n), hoped: newBitset(n), gain: make([]float64, n)}
-	c.hedges = make([]hedgePlan, len(c.peers), cap(c.peers))
-	for _, peer := range opts.Standby {
-		if number := opts.Cover.number(peer); number >= 0 { // who holds nothing can't stand in for anybody
-			c.standbys.ready.add(number)
-		}
+	c.least = opts.Cover.fewest
+	if r.selection.minimal {
+		c.least = len(c.peers)
 	}
-	for _, number := range c.numbers {
-		if number >= 0 {
-			c.standbys.ready.remove(number)
-			c.standbys.hoped.add(number)
-		}
+	if len(opts.Standby) > 0 {
+		c.standbys = &r.standbys
+		c.standbys.hedging, c.standbys.selection = opts.Hedging, &r.selection
+		r.hedges = zeroed(r.hedges, len(c.peers))
+		c.hedges = r.hedges
 	}
+}
+
+// whole reports whether each range has an answer. If all have answered, a selection made beforehand knows.
+func (c *Coordinator[H, ID]) whole() bool {
+	if c.selection.whole && c.answered == len(c.peers) {
+		c.coverage.close()
+		return true
+	}
+	return c.coverage.whole()
 }
 
 // planHedge sees to it that the peer just asked is hedged against if it is late.
@@ -165,17 +224,17 @@ func (c *Coordinator[H, ID]) armHedge(ctl *Control[State, *Event[H]], at time.Ti
 func (c *Coordinator[H, ID]) hedge(ctl *Control[State, *Event[H]]) {
 	now := ctl.Now()
 	c.hedgeAt = time.Time{}
-	for i := range c.hedges {
-		plan := &c.hedges[i]
+	for i, plan := range c.hedges {
 		if plan.at.IsZero() || c.peers[i].Status != asking {
 			continue
 		}
 		if !plan.at.After(now) {
-			if c.replace(i, Hedge) {
-				*plan = hedgePlan{}
+			if c.replace(i, Hedge) { // which may move c.hedges
+				c.hedges[i] = hedgePlan{}
 				continue
 			}
 			plan.at = now.Add(plan.delay) // for want of budget
+			c.hedges[i] = plan
 		}
 		c.armHedge(ctl, plan.at)
 	}
@@ -187,7 +246,7 @@ func (c *Coordinator[H, ID]) unneeded(i int) bool {
 	if c.peers[i].Role == Primary {
 		return false
 	}
-	number := c.numbers[i]
+	number := c.selection.numbers[i]
 	c.standbys.hoped.remove(number)
 	for _, slot := range c.coverage.slotsOf(number) {
 		if of := c.coverage.of(slot); !c.coverage.answered.any(of) && !c.standbys.hoped.any(of) {
@@ -199,29 +258,32 @@ func (c *Coordinator[H, ID]) unneeded(i int) bool {
 	c.standbys.hedging.budget().giveBack(1)
 	c.peers = slices.Delete(c.peers, i, i+1)
 	c.lists = slices.Delete(c.lists, i, i+1)
-	c.numbers = slices.Delete(c.numbers, i, i+1)
+	c.selection.numbers = slices.Delete(c.selection.numbers, i, i+1)
 	c.hedges = slices.Delete(c.hedges, i, i+1)
 	return true
 }
 
 // replace has standbys asked, as role, for what peer i was asked for alone. It returns false if the budget was too small.
 func (c *Coordinator[H, ID]) replace(i int, role Role) bool {
-	if c.standbys == nil || c.numbers[i] < 0 {
+	if c.standbys == nil || c.selection.numbers[i] < 0 {
 		return true
 	}
-	numbers, ok := c.standbys.replacements(c.coverage, c.numbers[i], role == Fallback)
+	numbers, ok := c.standbys.replacements(c.coverage, c.selection.numbers[i], role == Fallback)
 	for _, number := range numbers {
 		c.peers = append(c.peers, PeerReport{Peer: c.coverage.ring.peers[number], Role: role})
 		c.lists = append(c.lists, nil)
 		c.hedges = append(c.hedges, hedgePlan{})
-		c.numbers = append(c.numbers, number)
+		c.selection.numbers = append(c.selection.numbers, number)
+	}
+	if len(numbers) > 0 {
+		c.least = c.coverage.fewest
 	}
 	return ok
 }
 
 // report returns what became of a peer of the Cover.
 func (c *Coordinator[H, ID]) report(number int32) PeerReport {
-	if i := slices.Index(c.numbers, number); i >= 0 {
+	if i := slices.Index(c.selection.numbers, number); i >= 0 {
 		return c.peers[i]
 	}
 	report := PeerReport{Peer: c.coverage.ring.peers[number], Status: Dead}
@@ -233,9 +295,8 @@ func (c *Coordinator[H, ID]) report(number int32) PeerReport {
 
 // standbys is what a Coordinator knows of who can be asked in another's place.
 type standbys struct {
+	*selection
 	hedging *Hedging
-	ready   bitset    // by the peer's number in the Cover: a standby that is not asked yet
-	hoped   bitset    // likewise: asked, and has answered or may soon
 	gain    []float64 // scratch, by the peer's number: tokens; all together they are one too many for a uint64
 	open    []int32   // scratch: slots
 }
@@ -277,6 +338,9 @@ func (s *standbys) replacements(c *coverage, peer int32, some bool) (chosen []in
 
 // best returns the standby that holds most of s.open, by tokens, or -1 if none holds any. Of equals it is the first.
 func (s *standbys) best(c *coverage) int32 {
+	if len(s.gain) < len(c.index) {
+		s.gain = make([]float64, len(c.index)) // all 0, as it is left below
+	}
 	best := int32(-1)
 	for _, slot := range s.open {
 		hi, lo := c.width(slot)

@@ -323,15 +323,11 @@ func (s *Searcher[H, ID]) enter() bool {
 
 // search is a query that is not shared, or what is shared of those that are.
 func (s *Searcher[H, ID]) search(ctx context.Context, req *Request) (resp *Response[H], err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(s.lifetime, func() { cancel(ErrClosed) })
-	defer stop()
-
 	view := s.view.Load()
-	defer func() { s.learn(view, resp, err) }() // after a panic of a hook, too
 	plan := s.plan(view)
+	defer func() { s.learn(view, plan, resp, err) }() // after a panic of a hook, too
 	opts := s.opts.Options
+	opts.owner, opts.selection = s.lifetime, &plan.selection
 	opts.Cover, opts.Standby, opts.Hedging = view.Cover, plan.standby, s.hedging(ctx, view)
 	if s.opts.LearnReserve && s.merges.observed() >= learnObserved {
 		opts.Reserve = max(opts.Reserve, min(s.merges.quantile(0.99), left(ctx)/4))
@@ -366,19 +362,20 @@ func (s *Searcher[H, ID]) hedging(ctx context.Context, view *ringView) *Hedging 
 }
 
 // learn counts what a query was, and records how long peers took.
-func (s *Searcher[H, ID]) learn(view *ringView, resp *Response[H], err error) {
+func (s *Searcher[H, ID]) learn(view *ringView, plan *plan, resp *Response[H], err error) {
 	if resp == nil { // a bad request
 		resp = &Response[H]{}
 	}
 	var fallbacks, hedges, won int64
-	for _, p := range resp.Peers {
+	for i := range resp.Peers {
+		p := &resp.Peers[i]
 		switch p.Status {
 		case NotAsked:
 			continue
 		case Answered, Incomplete:
-			view.latencyOf(p.Peer).record(p.Elapsed)
+			view.latencies[plan.numberOf(view, i, p.Peer)].record(p.Elapsed)
 		case TimedOut, Abandoned, Spare:
-			view.latencyOf(p.Peer).recordAtLeast(p.Elapsed)
+			view.latencies[plan.numberOf(view, i, p.Peer)].recordAtLeast(p.Elapsed)
 		}
 		switch p.Role {
 		case Fallback:
@@ -441,46 +438,58 @@ type plans struct {
 type plan struct {
 	once           sync.Once
 	peers, standby []PeerID
+	selection      selection
+}
+
+// numberOf returns the number of the peer at a place in a ledger: first come those of the plan.
+func (p *plan) numberOf(view *ringView, place int, peer PeerID) int32 {
+	if place < len(p.selection.numbers) {
+		return p.selection.numbers[place]
+	}
+	return view.number(peer)
 }
 
 // plan returns whom a query is to ask.
 func (s *Searcher[H, ID]) plan(v *ringView) *plan {
+	all := s.plansFor(v)
+	turn := s.turn.Add(1) % uint64(len(all.plans))
+	p := &all.plans[turn]
+	p.once.Do(func() { // in its first turn; queries that want it too wait for it
+		p.peers = v.peers(all.live.has)
+		if p.selection.minimal = len(all.plans) > 1; p.selection.minimal {
+			p.peers = v.Plan(func(peer PeerID) bool { return all.live.has(v.number(peer)) }, s.seed+turn)
+			planned := newBitset(len(v.ring.peers))
+			for _, peer := range p.peers {
+				planned.add(v.number(peer))
+			}
+			p.standby = v.peers(func(i int32) bool { return all.live.has(i) && !planned.has(i) })
+		}
+		p.selection.of(v.Cover, ledgerOf(p.peers), p.standby)
+		all := newCoverage(v.Cover, false)
+		all.answered = p.selection.hoped
+		p.selection.whole = len(p.peers) > 0 && all.whole()
+	})
+	return p
+}
+
+// plansFor returns the plans for the peers that are live now, made one by one when their turns come.
+func (s *Searcher[H, ID]) plansFor(v *ringView) *plans {
+	var kept []*plans
+	if p := v.plans.Load(); p != nil {
+		kept = *p
+	}
+	if len(kept) > 0 && s.areLive(v, kept[0].live) {
+		return kept[0]
+	}
 	live := newBitset(len(v.ring.peers))
 	for i, peer := range v.ring.peers {
 		if s.opts.Live.of(peer) {
 			live.add(int32(i))
 		}
 	}
-	all := s.plansFor(v, live)
-	turn := s.turn.Add(1) % uint64(len(all.plans))
-	p := &all.plans[turn]
-	p.once.Do(func() { // in its first turn; queries that want it too wait for it
-		if len(all.plans) == 1 {
-			p.peers = v.peers(live.has)
-			return
-		}
-		p.peers = v.Plan(func(peer PeerID) bool { return live.has(v.number(peer)) }, s.seed+turn)
-		planned := newBitset(len(v.ring.peers))
-		for _, peer := range p.peers {
-			planned.add(v.number(peer))
-		}
-		p.standby = v.peers(func(i int32) bool { return live.has(i) && !planned.has(i) })
-	})
-	return p
-}
-
-// plansFor returns the plans for a set of live peers, made one by one when their turns come.
-func (s *Searcher[H, ID]) plansFor(v *ringView, live bitset) *plans {
-	var kept []*plans
-	if p := v.plans.Load(); p != nil {
-		kept = *p
-	}
 	at := slices.IndexFunc(kept, func(p *plans) bool { return slices.Equal(p.live, live) })
-	if at == 0 {
-		return kept[0]
-	}
 	var all *plans
-	if at > 0 {
+	if at >= 0 {
 		all = kept[at]
 	} else {
 		all = &plans{live, make([]plan, v.planCount(s.opts.AskAll))}
@@ -493,6 +502,16 @@ func (s *Searcher[H, ID]) plansFor(v *ringView, live bitset) *plans {
 	}
 	v.plans.Store(&first) // if another query does so too, one of them makes plans in vain
 	return all
+}
+
+// areLive reports whether these, and no others, are live.
+func (s *Searcher[H, ID]) areLive(v *ringView, these bitset) bool {
+	for i, peer := range v.ring.peers {
+		if s.opts.Live.of(peer) != these.has(int32(i)) {
+			return false
+		}
+	}
+	return true
 }
 
 // planCount returns how many plans are worth making. Where all are asked, or all are needed, there is but one.
