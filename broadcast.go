@@ -137,8 +137,10 @@ type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 
 	probe Probe[H]      // either it
 	async AsyncProbe[H] // or it
-	turn  uint64        // of this memory: how many queries it has served, this one included
-	users atomic.Int32  // goroutines, and callbacks to come, that may touch it
+
+	turn   uint64       // of this memory: how many queries it has served, this one included
+	users  atomic.Int32 // goroutines, and callbacks to come, that may touch it
+	intact bool         // no function of a Trace has panicked
 
 	// Workers run the probes. A worker is a goroutine that draws a peer, asks it, and draws again. While there are peers to
 	// draw, one more worker than those that ask stands ready, so that the next peer is asked as soon as there is a
@@ -187,6 +189,7 @@ func run[H Ranked[ID], ID cmp.Ordered](
 	err := b.drive(ctx, reserve)
 	resp := b.Response()
 	b.response, b.peers = nil, nil // the caller's alone: a late probe must not keep them alive
+	b.intact = true
 	return resp, err
 }
 
@@ -204,8 +207,8 @@ func (b *broadcast[H, ID]) leave() {
 	if room != nil {
 		room.coverage.Cover, room.standbys.hedging = nil, nil // they may be big, and obsolete
 	}
-	*b = broadcast[H, ID]{worker: worker, turn: turn}
-	b.inbox.slots = slots
+	*b = broadcast[H, ID]{}
+	b.worker, b.turn, b.inbox.slots = worker, turn, slots
 	b.clock, b.own, b.lists, b.room = clock, own, lists, room
 	idle.Put(b)
 }
@@ -462,7 +465,9 @@ func (b *broadcast[H, ID]) close() {
 	if b.unit {
 		b.shared.Release(1)
 	}
-	b.leave()
+	if b.intact {
+		b.leave()
+	}
 }
 
 // dropRest drops what was taken and not delivered.

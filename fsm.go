@@ -133,8 +133,9 @@ func NewMachine[S comparable, E any](h Handler[S, E], initial S) *Machine[S, E] 
 	return m
 }
 
+// init makes a zero m a machine.
 func (m *Machine[S, E]) init(h Handler[S, E], initial S) {
-	*m = Machine[S, E]{handler: h, state: initial}
+	m.handler, m.state = h, initial
 	m.enterer, _ = h.(Enterer[S, E])
 	m.control.m = m
 	m.queue, m.raised, m.timeouts = m.room.queue[:0], m.room.raised[:0], m.room.timeouts[:0]
