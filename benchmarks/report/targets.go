@@ -152,6 +152,8 @@ func fanoutTargets() []target {
 		{"allocations, those of the hits and the ledger among them", "Fanout", "scatter", allocs, nil, peers, []float64{10}},
 		{"BroadcastAsync, times as fast as Broadcast", "Fanout", "async", timesAsFast, []string{"scatter"},
 			[]string{"peers=100"}, []float64{3}},
+		{"BroadcastAsync, times as fast as Broadcast", "FanoutOneConnection", "async", timesAsFast, []string{"scatter"},
+			[]string{"peers=100"}, []float64{3}},
 		{"times as long as Broadcast", "Search", "search", timesAsLong, []string{"scatter"}, searched, []float64{1.3}},
 		{"allocations more than Broadcast's, for each peer of many", "Search", "search", addedAllocs, []string{"scatter"},
 			[]string{"peers=1000"}, []float64{0.1}},

@@ -8,21 +8,22 @@ import (
 // For benchstat: sub-names such as peers=100/k=100/dups=50/impl=heap, to be compared by -col /impl. The report command
 // measures the same, interleaved, and says what the figures should be.
 
-func BenchmarkMerge(b *testing.B)           { measure(b, Merge()) }
-func BenchmarkMergeU64(b *testing.B)        { measure(b, MergeU64()) }
-func BenchmarkMergeByID(b *testing.B)       { measure(b, MergeByID()) }
-func BenchmarkMergeEmbedded(b *testing.B)   { measure(b, MergeEmbedded()) }
-func BenchmarkMergeOverPeers(b *testing.B)  { measure(b, MergeOverPeers()) }
-func BenchmarkMergeOverK(b *testing.B)      { measure(b, MergeOverK()) }
-func BenchmarkFanout(b *testing.B)          { measure(b, Fanout()) }
-func BenchmarkFanoutOverPeers(b *testing.B) { measure(b, FanoutOverPeers()) }
-func BenchmarkFanoutWaiting(b *testing.B)   { measure(b, FanoutWaiting()) }
-func BenchmarkSearch(b *testing.B)          { measure(b, Search()) }
-func BenchmarkMachine(b *testing.B)         { measure(b, Machine()) }
-func BenchmarkMachineBurst(b *testing.B)    { measure(b, MachineBurst()) }
-func BenchmarkRing(b *testing.B)            { measure(b, Ring()) }
-func BenchmarkCover(b *testing.B)           { measure(b, Cover()) }
-func BenchmarkCodec(b *testing.B)           { measure(b, Codec()) }
+func BenchmarkMerge(b *testing.B)               { measure(b, Merge()) }
+func BenchmarkMergeU64(b *testing.B)            { measure(b, MergeU64()) }
+func BenchmarkMergeByID(b *testing.B)           { measure(b, MergeByID()) }
+func BenchmarkMergeEmbedded(b *testing.B)       { measure(b, MergeEmbedded()) }
+func BenchmarkMergeOverPeers(b *testing.B)      { measure(b, MergeOverPeers()) }
+func BenchmarkMergeOverK(b *testing.B)          { measure(b, MergeOverK()) }
+func BenchmarkFanout(b *testing.B)              { measure(b, Fanout()) }
+func BenchmarkFanoutOverPeers(b *testing.B)     { measure(b, FanoutOverPeers()) }
+func BenchmarkFanoutWaiting(b *testing.B)       { measure(b, FanoutWaiting()) }
+func BenchmarkFanoutOneConnection(b *testing.B) { measure(b, FanoutOneConnection()) }
+func BenchmarkSearch(b *testing.B)              { measure(b, Search()) }
+func BenchmarkMachine(b *testing.B)             { measure(b, Machine()) }
+func BenchmarkMachineBurst(b *testing.B)        { measure(b, MachineBurst()) }
+func BenchmarkRing(b *testing.B)                { measure(b, Ring()) }
+func BenchmarkCover(b *testing.B)               { measure(b, Cover()) }
+func BenchmarkCodec(b *testing.B)               { measure(b, Codec()) }
 
 func measure(b *testing.B, g Group) {
 	for _, c := range g.Cases {

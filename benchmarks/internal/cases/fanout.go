@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/scatterknn/scatter"
@@ -101,6 +102,54 @@ func FanoutWaiting() Group {
 			rivals := rivalsAsk(peers, afterWaiting)
 			return []func(){broadcastTo(peers, afterWaiting), rivals[0], rivals[1]}
 		}}},
+	}
+}
+
+// FanoutOneConnection asks peers over a connection that carries all their requests.
+func FanoutOneConnection() Group {
+	g := Group{
+		Name:  "FanoutOneConnection",
+		Title: "Fan-out over one connection",
+		About: "What `BroadcastAsync` is for: all requests go to one goroutine, which calls each back at once, as the" +
+			" reader of a multiplexed connection does. A probe that returns its hits has to wait for that call, and a" +
+			" goroutine with it.",
+		Impls: []Impl{broadcasting, {Name: "async", Label: "BroadcastAsync", Ours: true}, barely},
+	}
+	for _, n := range []int{10, 100, 1000} {
+		g.Cases = append(g.Cases, Case{Params: []Param{{"peers", n}}, Setup: func() []func() {
+			peers := somePeers(n)
+			async := func() {
+				must(complete(scatter.BroadcastAsync(context.Background(), request, peers, overConnectionAsync, nil)))
+			}
+			return []func(){broadcastTo(peers, overConnection), async, rivalsAsk(peers, overConnection)[0]}
+		}})
+	}
+	return g
+}
+
+// connection is one that calls back whoever sends it a call.
+var connection = sync.OnceValue(func() chan<- func([]hit, error) {
+	calls := make(chan func([]hit, error), 1024)
+	go func() {
+		for done := range calls {
+			done(oneHit, nil)
+		}
+	}()
+	return calls
+})
+
+func overConnectionAsync(_ context.Context, _ scatter.PeerID, _ *scatter.Request, done func([]hit, error)) {
+	connection() <- done
+}
+
+func overConnection(ctx context.Context, _ scatter.PeerID, _ *scatter.Request) ([]hit, error) {
+	reply := make(chan []hit, 1)
+	connection() <- func(hits []hit, _ error) { reply <- hits }
+	select {
+	case hits := <-reply:
+		return hits, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
