@@ -3,6 +3,7 @@
 package scatter
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"testing"
@@ -35,4 +36,37 @@ func TestMergeAllocations(t *testing.T) {
 		require.Zero(t, testing.AllocsPerRun(100, func() { AppendMerge(dst, tt.lists, 100, tt.order) }), tt.order)
 		require.Zero(t, testing.AllocsPerRun(100, func() { AppendMergeSorted(dst, tt.lists, 100, tt.order) }), tt.order)
 	}
+}
+
+// The same holds for hits that embed a Hit, for pointers to such ones, and for IDs that aren't strings.
+func TestMergeAllocationsOfOtherHits(t *testing.T) {
+	type titled struct {
+		Hit[string]
+		Title string
+	}
+	values, numbers := make([][]titled, 20), make([][]Hit[uint64], 20)
+	pointers := make([][]*titled, len(values))
+	for i := range values {
+		for j := range 50 {
+			values[i] = append(values[i], titled{Hit[string]{fmt.Sprintf("%02d-%d", j, i%15), float32(j / 2)}, "title"})
+			numbers[i] = append(numbers[i], Hit[uint64]{uint64(j*15 + i%15), float32(j / 2)})
+		}
+		for j := range values[i] {
+			pointers[i] = append(pointers[i], &values[i][j])
+		}
+	}
+	for _, order := range []Order{ScoreAscending, IDAscending} { // they are sorted in both
+		checkAllocations(t, values, order)
+		checkAllocations(t, pointers, order)
+		checkAllocations(t, numbers, order)
+	}
+}
+
+func checkAllocations[H Ranked[ID], ID cmp.Ordered](t *testing.T, lists [][]H, order Order) {
+	t.Helper()
+	dst := make([]H, 0, 100)
+	require.Equal(t, 1.0, testing.AllocsPerRun(100, func() { Merge(lists, 100, order) }), "%T", lists)
+	require.Equal(t, 1.0, testing.AllocsPerRun(100, func() { AppendMergeSorted(nil, lists, 100, order) }), "%T", lists)
+	require.Zero(t, testing.AllocsPerRun(100, func() { AppendMerge(dst, lists, 100, order) }), "%T", lists)
+	require.Zero(t, testing.AllocsPerRun(100, func() { AppendMergeSorted(dst, lists, 100, order) }), "%T", lists)
 }
