@@ -79,10 +79,11 @@ type Options struct {
 //
 // # Who is waited for
 //
-// The probes run side by side, each on a goroutine of its own, within Limit and Shared. Broadcast blocks until every
-// peer has answered, failed, or is past its deadline, which runs from the start of its probe. It returns then even if a
-// probe ignores its context; when that one ends at last, its reply is dropped. A reply in hand when a deadline is
-// noticed still counts. Of the goroutines that Broadcast starts, only those of such probes outlive the call.
+// The probes run side by side, within Limit and Shared: on as many goroutines as wait at the same time, and one that is
+// done with one peer asks the next. Broadcast blocks until every peer has answered, failed, or is past its deadline,
+// which runs from the start of its probe. It returns then even if a probe ignores its context; when that one ends at
+// last, its reply is dropped. A reply in hand when a deadline is noticed still counts. Of the goroutines that Broadcast
+// starts, only those of such probes outlive the call.
 //
 // # What is returned
 //

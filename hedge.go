@@ -107,14 +107,6 @@ func (b *Budget) take(want int, some bool) int {
 	}
 }
 
-// replicated is what a Coordinator needs with a Cover. Its memory may have served another query.
-type replicated struct {
-	coverage coverage
-	standbys standbys
-	numbers  []int32 // by peer of the ledger: its number in the Cover, or -1
-	hedges   []hedgePlan
-}
-
 // selection is whom a query asks and who stands by, by their numbers in its Cover.
 type selection struct {
 	numbers []int32 // by peer of the ledger; -1: it is not on the ring

@@ -58,7 +58,7 @@ func (Regex) Order() Order { return IDAscending }
 // ctx carries the peer's deadline and ends early if the query does. A probe should return soon after; one that doesn't
 // loses its hits and holds up nobody, but keeps its goroutine. One that coordinates peers of its own and wants to give
 // what it has when time is up must do so a little before ctx's deadline: see Options.Reserve. Several probes run at once,
-// each on a goroutine of its own.
+// each on a goroutine that no other runs on meanwhile; when one has returned, the next may run on the same.
 //
 // The hits returned are read until Broadcast returns, and the answer shares what they point to; they are never written
 // to. With an error, they are dropped, unless the error is [ErrPartial]. A panic, or runtime.Goexit, is an error of
