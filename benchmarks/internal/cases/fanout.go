@@ -214,16 +214,21 @@ func rivalsAsk(peers []scatter.PeerID, probe scatter.Probe[hit]) []func() {
 // newSearcher returns one that asks n peers of a larger ring for each query.
 func newSearcher(n int) *scatter.Searcher[hit, string] {
 	opts := &scatter.SearcherOptions{Replicas: replicas, Seed: 1}
-	s, err := scatter.NewSearcher(instantly, evenRing(replicas*n), opts)
-	must(err)
-	return s
+	return warm(scatter.NewSearcher(instantly, evenRing(replicas*n), opts))
 }
 
 // newSearcherOfAll returns one that asks all peers of a ring of n, and stops when each range has an answer.
 func newSearcherOfAll(n int) *scatter.Searcher[hit, string] {
 	opts := &scatter.SearcherOptions{Replicas: replicas, Seed: 1, AskAll: true}
-	s, err := scatter.NewSearcher(instantly, evenRing(n), opts)
+	return warm(scatter.NewSearcher(instantly, evenRing(n), opts))
+}
+
+// warm has a Searcher make its plans, which it does once for each ring.
+func warm(s *scatter.Searcher[hit, string], err error) *scatter.Searcher[hit, string] {
 	must(err)
+	for range 100 {
+		must(complete(s.Search(context.Background(), request)))
+	}
 	return s
 }
 
