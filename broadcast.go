@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -37,8 +36,8 @@ type Options struct {
 	// Cover says which peers hold which ranges of the token space. With it, an answer is judged by ranges and not by
 	// peers: Response.Coverage is the share of the token space of which a holder has answered, the rest is in
 	// Response.Missing, be its holders late, failed, or dead and so not among the peers; and when all of it is covered,
-	// Broadcast returns without waiting for the peers still out, which the ledger calls [Spare]. nil: Coverage is the share
-	// of the peers that have answered.
+	// Broadcast returns without waiting for the peers still out, which the ledger calls [Spare]. nil: Coverage is the
+	// share of the peers that have answered.
 	Cover *Cover
 
 	// WaitAll has Broadcast wait for all peers although the Coverage is whole: where the replicas' indexes are
@@ -88,8 +87,9 @@ type Options struct {
 // # What is returned
 //
 // A peer that times out, fails or panics costs its own hits, not the query: the Response's ledger tells which did and
-// why, and Partial is true exactly when some peer's hits are missing; with Options.Cover, when some range's are. So it is
-// if all have failed, and if there were no peers to ask. The same replies give the same hits, in whichever order they come.
+// why, and Partial is true exactly when some peer's hits are missing; with Options.Cover, when some range's are. So it
+// is if all have failed, and if there were no peers to ask. The same replies give the same hits, in whichever order
+// they come.
 //
 // # Contexts
 //
@@ -101,8 +101,8 @@ type Options struct {
 //
 // # Errors
 //
-// A nil probe, a nil req or req.Query, one of an unknown Order, a req.K below 1 and an option out of its range are errors,
-// with no Response, before any probe has run. The only others are ctx's cause and, with Options.Require, a
+// A nil probe, a nil req or req.Query, one of an unknown Order, a req.K below 1 and an option out of its range are
+// errors, with no Response, before any probe has run. The only others are ctx's cause and, with Options.Require, a
 // [*CoverageError], and the Response isn't nil then.
 //
 // Broadcast may be called by many goroutines at once, also with the same arguments.
@@ -115,8 +115,8 @@ func Broadcast[H Ranked[ID], ID cmp.Ordered](
 	return run(ctx, req, peers, probe, nil, opts)
 }
 
-// BroadcastAsync is [Broadcast] with an [AsyncProbe]: no goroutine for each peer, and all else the same, but that a unit of
-// Options.Shared is given back when the peer's reply is in, or when the peer is waited for no longer.
+// BroadcastAsync is [Broadcast] with an [AsyncProbe]: no goroutine for each peer, and all else the same, but that a
+// unit of Options.Shared is given back when the peer's reply is in, or when the peer is waited for no longer.
 func BroadcastAsync[H Ranked[ID], ID cmp.Ordered](
 	ctx context.Context, req *Request, peers []PeerID, probe AsyncProbe[H], opts *Options,
 ) (*Response[H], error) {
@@ -143,8 +143,8 @@ type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 	users  atomic.Int32 // goroutines, and callbacks to come, that may touch it
 	intact bool         // no function of a Trace has panicked
 
-	// Workers run the probes. A worker is a goroutine that draws a peer, asks it, and draws again. While there are peers to
-	// draw, one more worker than those that ask stands ready, so that the next peer is asked as soon as there is a
+	// Workers run the probes. A worker is a goroutine that draws a peer, asks it, and draws again. While there are peers
+	// to draw, one more worker than those that ask stands ready, so that the next peer is asked as soon as there is a
 	// processor for it. So as many goroutines are started as probes wait at the same time: none of its own for one that
 	// finds its answer in a cache. It takes a half off such probes, and nothing from others.
 	worker func()        // work, one closure for all
@@ -266,8 +266,8 @@ func (b *broadcast[H, ID]) now() time.Time {
 	return b.begun.Add(time.Since(b.begun))
 }
 
-// wait returns when there is something to do: replies, as many as it takes to decide anything, the machine's deadline, or
-// the end of ctx.
+// wait returns when there is something to do: replies, as many as it takes to decide anything, the machine's deadline,
+// or the end of ctx.
 func (b *broadcast[H, ID]) wait(ctx context.Context) {
 	awaited := b.awaited()
 	if b.inbox.holds(awaited) {
@@ -312,7 +312,8 @@ func (b *broadcast[H, ID]) readyWorker() {
 	}
 }
 
-// work is all that a worker does. The deferred calls, here and in runProbe, are made even if a probe ends the goroutine.
+// work is all that a worker does. The deferred calls, here and in runProbe, are made even if a probe ends the
+// goroutine.
 func (b *broadcast[H, ID]) work() {
 	defer b.leave()
 	defer b.ended()
@@ -357,8 +358,8 @@ func (b *broadcast[H, ID]) startAsync(i int) {
 	returned = true
 }
 
-// done takes the reply of an AsyncProbe, and returns false if there was one before: it may be that all of b but the slot's
-// turn serves another query by now.
+// done takes the reply of an AsyncProbe, and returns false if there was one before: it may be that all of b but the
+// slot's turn serves another query by now.
 func (b *broadcast[H, ID]) done(s *slot[H], turn uint64, hits []H, err error) bool {
 	if !s.turn.CompareAndSwap(turn, 0) {
 		return false
@@ -383,8 +384,8 @@ func (b *broadcast[H, ID]) ended() {
 	}
 }
 
-// acquire sees to it that a unit of shared is held for the next probe. If there is none now, it has a goroutine wait for
-// one and then send Room.
+// acquire sees to it that a unit of shared is held for the next probe. If there is none now, it has a goroutine wait
+// for one and then send Room.
 func (b *broadcast[H, ID]) acquire() bool {
 	if b.shared == nil || b.unit {
 		return true
@@ -478,121 +479,4 @@ func (b *broadcast[H, ID]) dropRest() {
 			b.drop(ev)
 		}
 	}
-}
-
-// inbox is where replies come in, while one goroutine, its owner, takes them out. Nobody who puts one in ever waits for
-// another: what is in it is a list that grows at its head by compare-and-swap (a Treiber stack), and the owner takes all
-// of it at once. Each has a weight, and the owner is woken when as much is in it as it waits for: to wake it for each
-// reply would double what a fast reply costs.
-type inbox[H any] struct {
-	slots   []slot[H]     // by peer, each its probe's until it is put in
-	head    atomic.Uint64 // the weight of all that is in, and in the low half 1 + the number of the slot put in last
-	awaited atomic.Uint64 // the weight at which to wake the owner; 0: it doesn't sleep
-	wake    chan struct{} // made before it sleeps for the first time
-	timer   *time.Timer   // wakes it too; made when it first needs one
-
-	at, rest int // of what was taken: the number of the slot given last, and 1 + that of the next; 0: none
-}
-
-// slot is a peer's place in an inbox.
-type slot[H any] struct {
-	reply[H]
-	peer   PeerID
-	ctx    context.Context
-	at     time.Duration // when the reply came in, after the query began
-	next   uint32        // 1 + the number of the slot put in before, or once taken, after; 0: none
-	turn   atomic.Uint64 // of the broadcast, when an AsyncProbe is to reply; 0: none is
-	number int           // of the slot, if so
-}
-
-const (
-	urgent = math.MaxUint32 / 2 // a weight that always wakes
-	shut   = math.MaxUint64     // head once nothing may be put in any more
-)
-
-// put puts a slot in, or returns false if the inbox is shut.
-func (in *inbox[H]) put(number int, weight uint64) bool {
-	for {
-		head := in.head.Load()
-		if head == shut {
-			return false
-		}
-		in.slots[number].next = uint32(head)
-		all := min(head>>32+weight, urgent)
-		if in.head.CompareAndSwap(head, all<<32|uint64(number+1)) {
-			if awaited := in.awaited.Load(); awaited != 0 && all >= awaited {
-				ring(in.wake)
-			}
-			return true
-		}
-	}
-}
-
-// holds reports whether so much is in.
-func (in *inbox[H]) holds(weight uint64) bool { return in.head.Load()>>32 >= weight }
-
-// take takes out all that is in, for next, and leaves head: 0 or shut.
-func (in *inbox[H]) take(head uint64) {
-	for last := uint32(in.head.Swap(head)); last != 0; {
-		s := &in.slots[last-1]
-		last, s.next, in.rest = s.next, uint32(in.rest), int(last)
-	}
-}
-
-// next goes on to the slot that was put in first of those taken, if there is one.
-func (in *inbox[H]) next() bool {
-	if in.rest == 0 {
-		return false
-	}
-	in.at = in.rest - 1
-	in.rest = int(in.slots[in.at].next)
-	return true
-}
-
-// sleep returns when so much is in, at the deadline, at the end of ctx or of owner, or for no reason.
-func (in *inbox[H]) sleep(ctx, owner context.Context, weight uint64, deadline time.Time, bounded bool) {
-	var closed <-chan struct{}
-	if owner != nil {
-		closed = owner.Done()
-	}
-	if in.wake == nil {
-		in.wake = make(chan struct{}, 1)
-	}
-	switch {
-	case !bounded:
-	case in.timer == nil:
-		wake := in.wake // the timer may ring late, when the inbox serves another query
-		in.timer = time.AfterFunc(time.Until(deadline), func() { ring(wake) })
-	default:
-		in.timer.Reset(time.Until(deadline))
-	}
-	in.awaited.Store(weight)
-	if !in.holds(weight) { // or it was put in before awaited told to wake for it
-		select {
-		case <-in.wake:
-		case <-ctx.Done():
-		case <-closed:
-		}
-	}
-	in.awaited.Store(0)
-}
-
-// ring wakes who waits for it, or keeps it from falling asleep.
-func ring(wake chan<- struct{}) {
-	select {
-	case wake <- struct{}{}:
-	default:
-	}
-}
-
-// move moves what a slot holds to an event: a probe that is late must not keep other peers' hits alive.
-func (s *slot[H]) move(number int, ev *Event[H]) {
-	*ev = Event[H]{
-		Kind: Replied, Index: number, Hits: s.hits, Err: s.err,
-		peer: s.peer, timed: true, at: s.at, status: s.status, sorted: s.sorted, obeyed: s.obeyed,
-	}
-	if s.status == Abandoned {
-		ev.cause = context.Cause(s.ctx)
-	}
-	s.reply, s.peer, s.ctx = reply[H]{}, "", nil
 }

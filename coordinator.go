@@ -17,7 +17,7 @@ import (
 // Response is the answer to a query, and what it rests on. It is the caller's, whole.
 type Response[H any] struct {
 	Hits           []H           // the global top-K in the query's Order, each ID once
-	Peers          []PeerReport  // the ledger: a line for each distinct peer in the caller's order, then for standbys asked
+	Peers          []PeerReport  // the ledger: a line for each distinct peer in the caller's order, then standbys
 	PeersConsulted int           // peers asked, those that timed out or failed included
 	PeersTimedOut  int           // peers asked that gave no hits because time ran out
 	PeersFailed    int           // peers asked that gave an error, or panicked
@@ -49,9 +49,9 @@ const (
 	// Incomplete is a peer whose hits are in the merge, and which said that they are not all. Err is what its probe
 	// returned: ErrPartial, or an error that wraps it.
 	Incomplete
-	// TimedOut is a peer that gave no hits by its deadline or the query's, and Err is context.DeadlineExceeded by errors.Is;
-	// or one whose probe returned an error that is that, or that has, by errors.As, a method Timeout() bool which returns
-	// true, such as a connection's.
+	// TimedOut is a peer that gave no hits by its deadline or the query's, and Err is context.DeadlineExceeded by
+	// errors.Is; or one whose probe returned an error that is that, or that has, by errors.As, a method Timeout() bool
+	// which returns true, such as a connection's.
 	TimedOut
 	// Failed is a peer that gave no hits for another reason. Err is what its probe returned, a *PanicError, or ErrGoexit.
 	Failed
@@ -99,7 +99,7 @@ type State uint8
 const (
 	Init    State = iota // before Begin
 	Fanout               // there are peers still to be asked; replies are taken as they come
-	Gather               // all have been asked; the rest of the replies is awaited. A standby to be asked leads back to Fanout
+	Gather               // all have been asked, replies are awaited; a standby to be asked leads back to Fanout
 	Merging              // the last state: the hits are merged, and the machine stops
 )
 
@@ -157,9 +157,9 @@ type Ask struct {
 // with Begin, have each [Ask] asked, Step it with each reply, Advance it when its Deadline has come, and when it has
 // stopped, take the Response.
 //
-// Events out of turn do no harm: a second reply of a peer, the reply of a peer never asked or given up on, or of an Index
-// that no Ask had, are dropped; whatever comes after Merging gets ErrStopped of the machine. A Coordinator serves one query and one machine, and like
-// its machine isn't safe for concurrent use.
+// Events out of turn do no harm: a second reply of a peer, the reply of a peer never asked or given up on, or of an
+// Index that no Ask had, are dropped; whatever comes after Merging gets ErrStopped of the machine. A Coordinator
+// serves one query and one machine, and like its machine isn't safe for concurrent use.
 type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	req          *Request
 	order        Order
@@ -191,7 +191,6 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	hedges    []hedgePlan // by peer, if there are standbys
 	hedgeAt   time.Time   // what the timeout for hedges is armed for; zero: it isn't
 	least     int         // before so many have Answered, the answer isn't whole
-	room      *coverRoom
 
 	blocked  bool  // ask returned false, and there has been no Room since
 	over     bool  // the query has ended before its time,
@@ -202,7 +201,9 @@ type Coordinator[H Ranked[ID], ID cmp.Ordered] struct {
 	until    time.Time // the query's deadline, or zero
 	response *Response[H]
 
-	own *ownEvents[H]
+	// Memory that may have served another query.
+	own  *ownEvents[H]
+	room *coverRoom
 }
 
 // ownEvents are those of a Coordinator's own events that each query has, each under way at most once at a time.
@@ -545,7 +546,8 @@ func (c *Coordinator[H, ID]) replied(ctl *Control[State, *Event[H]], ev *Event[H
 	}
 	if c.settle > 0 && !c.graced && c.share() >= c.settle {
 		c.graced = true
-		ctl.Timeout("grace", max(c.grace, 1), &Event[H]{Kind: graceUp}) // 1, because a timeout of 0 comes before a reply in hand
+		// At least 1, because a timeout of 0 comes before a reply in hand.
+		ctl.Timeout("grace", max(c.grace, 1), &Event[H]{Kind: graceUp})
 	}
 }
 
@@ -589,7 +591,8 @@ func (c *Coordinator[H, ID]) drop(ev *Event[H]) {
 // conclude makes the line of a peer that is waited for final, at a time after the query began.
 func (c *Coordinator[H, ID]) conclude(at time.Duration, i int, status Status, err error) {
 	peer := &c.peers[i]
-	peer.Status, peer.Err, peer.Elapsed = status, err, max(at-peer.Elapsed, 0) // the Step may have begun before it was asked
+	peer.Status, peer.Err = status, err
+	peer.Elapsed = max(at-peer.Elapsed, 0) // the Step may have begun before it was asked
 	c.inFlight--
 	c.driver.concluded(i)
 	if c.trace.ProbeDone != nil {

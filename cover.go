@@ -210,8 +210,8 @@ func (c *coverage) answer(peer int32) {
 }
 
 // whole reports whether each range has an answer. If that is not counted, what a peer that has answered holds needs no
-// look, and what was found to have an answer keeps it: so all calls together look at each peer once, and at the ranges of
-// a few late ones.
+// look, and what was found to have an answer keeps it: so all calls together look at each peer once, and at the ranges
+// of a few late ones.
 func (c *coverage) whole() bool {
 	if c.done != nil {
 		return c.openHi == 0 && c.openLo == 0
@@ -271,7 +271,8 @@ func (c *Cover) widths(slots []int32) (hi, lo uint64) {
 	return hi, lo
 }
 
-// shareOf returns the share that a number of tokens is of all 2^64: 1 only if it is all of them, however few the others.
+// shareOf returns the share that a number of tokens is of all 2^64: 1 only if it is all of them, however few the
+// others.
 func shareOf(hi, lo uint64) float64 {
 	if hi > 0 {
 		return 1
@@ -285,8 +286,8 @@ func shareBut(hi, lo uint64) float64 {
 	return shareOf(1-hi-borrow, lo)
 }
 
-// gaps returns the stretches without an answer, adjacent ranges joined, in the order of their first tokens; report tells
-// what became of a peer.
+// gaps returns the stretches without an answer, adjacent ranges joined, in the order of their first tokens; report
+// tells what became of a peer.
 func (c *coverage) gaps(report func(peer int32) PeerReport) []Gap {
 	if len(c.index) == 0 {
 		return []Gap{{First: 0, Last: math.MaxUint64, Share: 1}}
@@ -342,11 +343,11 @@ func (c *Cover) gap(open []int32, report func(peer int32) PeerReport) Gap {
 	return Gap{First: last - lo + 1, Last: last, Share: shareOf(hi, lo), Holders: holders}
 }
 
-// Plan returns live peers that hold all that live peers hold, each of them needed, in the order of the walk from token 0.
-// They are few. No plan is shorter where each peer has one token of its own and is live; elsewhere it is the best of
-// several tries, and seldom a tenth longer than the best of many. The same seed gives the same plan, and different seeds
-// spread the load: evenly where the peers are alike, else more of it on those that hold more. A nil live holds every
-// peer to be live.
+// Plan returns live peers that hold all that live peers hold, each of them needed, in the order of the walk from token
+// 0. They are few. No plan is shorter where each peer has one token of its own and is live; elsewhere it is the best
+// of several tries, and seldom a tenth longer than the best of many. The same seed gives the same plan, and different
+// seeds spread the load: evenly where the peers are alike, else more of it on those that hold more. A nil live holds
+// every peer to be live.
 //
 // A plan costs some O(points x replicas), and is best made once and used for many queries where there are thousands of
 // points.

@@ -15,11 +15,11 @@
 //	fmt.Println(resp.Hits, resp.Partial, resp.Peers)
 //
 // [Broadcast] answers one query. A [Searcher] is for a program that answers many, over a ring on which everything is
-// stored several times: it asks few peers, and replicas in the place of those that fail or are late. Below them, each to
-// be used by itself: [Merge], a k-way merge of ranked lists that puts out each ID once; [Ring], a token ring with
-// preference lists and the live primary peers; [Cover], which holds of a ring who has what; [Machine], a runner of state
-// machines after Erlang/OTP's gen_statem; [Coordinator], the machine of one query, to be stepped by hand; and a codec
-// for the FTQ1 and FTR1 payloads that Dynomite peers speak ([Request], [Reply]).
+// stored several times: it asks few peers, and replicas in the place of those that fail or are late. Below them, each
+// to be used by itself: [Merge], a k-way merge of ranked lists that puts out each ID once; [Ring], a token ring with
+// preference lists and the live primary peers; [Cover], which holds of a ring who has what; [Machine], a runner of
+// state machines after Erlang/OTP's gen_statem; [Coordinator], the machine of one query, to be stepped by hand; and a
+// codec for the FTQ1 and FTR1 payloads that Dynomite peers speak ([Request], [Reply]).
 //
 // # Partial answers
 //
@@ -42,7 +42,8 @@
 // Functions may be called by any number of goroutines at once. A [Ring], a [Cover], a [Budget], an [Actor] and a
 // [Searcher] are safe for concurrent use; a [Machine] and with it a [Coordinator] belong to one goroutine. No goroutine
 // is started at import or by a constructor. Broadcast starts one for each probe in flight, and now and then one that
-// waits for room under a shared cap; [Start] one; and a Searcher one for each query that callers share, and one in Close.
+// waits for room under a shared cap; [Start] one; and a Searcher one for each query that callers share, and one in
+// Close.
 //
 // # References
 //

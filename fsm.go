@@ -456,8 +456,8 @@ func Run[S comparable, E any](ctx context.Context, m *Machine[S, E], inbox <-cha
 }
 
 // stepHeld steps m through the events that inbox holds now, not through those that come meanwhile, or it would never
-// end, and all at this time, so that handlers that take long make no further timeout due before what comes meanwhile. Where
-// there is no buffer, one that a sender stands ready with counts.
+// end, and all at this time, so that handlers that take long make no further timeout due before what comes meanwhile.
+// Where there is no buffer, one that a sender stands ready with counts.
 func stepHeld[S comparable, E any](m *Machine[S, E], inbox <-chan E, now time.Time) error {
 	for range max(1, len(inbox)) {
 		select {

@@ -14,7 +14,8 @@ type Hedging struct {
 	Delay time.Duration
 
 	// DelayOf gives the Delay of one peer, instead of Delay, when the peer is asked: a quantile of the latencies observed,
-	// say. 0 or less: that peer is not hedged against while it is out. It is called on the goroutine that called Broadcast.
+	// say. 0 or less: that peer is not hedged against while it is out. It is called on the goroutine that called
+	// Broadcast.
 	DelayOf func(PeerID) time.Duration
 
 	// Budget bounds how many standbys are asked, over all queries that share it. When it doesn't suffice for all that are
@@ -34,9 +35,9 @@ func (h *Hedging) delayOf(peer PeerID) time.Duration {
 }
 
 // Budget bounds extra probes to a share of the ordinary ones, over time and over many queries: each ordinary probe of a
-// query that has standbys pays in a share of a probe, each extra one takes out a whole. So a few slow peers are hedged against, but a slow cluster,
-// where all would be, is not flooded. It is a token bucket that fills by requests and not by time, as the retry budgets
-// of Finagle and gRPC do.
+// query that has standbys pays in a share of a probe, each extra one takes out a whole. So a few slow peers are hedged
+// against, but a slow cluster, where all would be, is not flooded. It is a token bucket that fills by requests and not
+// by time, as the retry budgets of Finagle and gRPC do.
 //
 // A Budget is safe for concurrent use. Make one with [NewBudget].
 type Budget struct {
@@ -47,9 +48,9 @@ type Budget struct {
 const budgetUnit = 1_000_000
 
 // NewBudget returns a Budget of extra probes for a share of the ordinary ones, 0.05 for one in twenty. It holds at most
-// burst extra probes, which it has from the start, so that the first queries can hedge too; burst should be several times
-// what one query pays in, share times the peers it asks, for what is paid in beyond it is lost. A share or burst below 0
-// counts as 0.
+// burst extra probes, which it has from the start, so that the first queries can hedge too; burst should be several
+// times what one query pays in, share times the peers it asks, for what is paid in beyond it is lost. A share or burst
+// below 0 counts as 0.
 func NewBudget(share float64, burst int) *Budget {
 	const most = 1 << 40 // more than can ever be needed, and far from what overflows
 	if !(share > 0) {    // NaN too
@@ -255,7 +256,8 @@ func (c *Coordinator[H, ID]) unneeded(i int) bool {
 	return true
 }
 
-// replace has standbys asked, as role, for what peer i was asked for alone. It returns false if the budget was too small.
+// replace has standbys asked, as role, for what peer i was asked for alone. It returns false if the budget was too
+// small.
 func (c *Coordinator[H, ID]) replace(i int, role Role) bool {
 	if c.standbys == nil || c.selection.numbers[i] < 0 {
 		return true
@@ -294,8 +296,8 @@ type standbys struct {
 }
 
 // replacements returns who is to be asked now that nothing is hoped for of a peer: standbys that hold what it was asked
-// for and nobody else may soon answer, those first that hold most of that. If the budget lets only some of them be asked,
-// those are the first, or nobody unless some is true; ok is false then.
+// for and nobody else may soon answer, those first that hold most of that. If the budget lets only some of them be
+// asked, those are the first, or nobody unless some is true; ok is false then.
 func (s *standbys) replacements(c *coverage, peer int32, some bool) (chosen []int32, ok bool) {
 	s.hoped.remove(peer)
 	s.open = s.open[:0]

@@ -84,8 +84,8 @@ func (l *latency) quantile(q float64) time.Duration {
 	return low + time.Duration(float64(high-low)*along)
 }
 
-// quantileBound returns a latency that at least a share q of the observations doesn't exceed, or 0 if there are none: the
-// quantile itself may lie below all of them, where they are nearly equal.
+// quantileBound returns a latency that at least a share q of the observations doesn't exceed, or 0 if there are none:
+// the quantile itself may lie below all of them, where they are nearly equal.
 func (l *latency) quantileBound(q float64) time.Duration {
 	if bucket, along := l.find(q); along > 0 {
 		return latencyBound(bucket + 1)
@@ -93,8 +93,8 @@ func (l *latency) quantileBound(q float64) time.Duration {
 	return 0
 }
 
-// find returns the bucket that a quantile is in, and how far along it is there, above 0 and up to 1; or twice 0 if nothing
-// was observed.
+// find returns the bucket that a quantile is in, and how far along it is there, above 0 and up to 1; or twice 0 if
+// nothing was observed.
 func (l *latency) find(q float64) (bucket int, along float64) {
 	var counts [len(l.buckets)]uint32
 	left := uint32(0) // not known to be above the quantile

@@ -57,8 +57,8 @@ func (Regex) Order() Order { return IDAscending }
 //
 // ctx carries the peer's deadline and ends early if the query does. A probe should return soon after; one that doesn't
 // loses its hits and holds up nobody, but keeps its goroutine. One that coordinates peers of its own and wants to give
-// what it has when time is up must do so a little before ctx's deadline: see Options.Reserve. Several probes run at once,
-// each on a goroutine that no other runs on meanwhile; when one has returned, the next may run on the same.
+// what it has when time is up must do so a little before ctx's deadline: see Options.Reserve. Several probes run at
+// once, each on a goroutine that no other runs on meanwhile; when one has returned, the next may run on the same.
 //
 // The hits returned are read until Broadcast returns, and the answer shares what they point to; they are never written
 // to. With an error, they are dropped, unless the error is [ErrPartial]. A panic, or runtime.Goexit, is an error of
@@ -66,13 +66,13 @@ func (Regex) Order() Order { return IDAscending }
 type Probe[H any] func(ctx context.Context, peer PeerID, req *Request) ([]H, error)
 
 // AsyncProbe asks one peer without waiting for it, over a transport that has many requests under way on one connection:
-// it sends the request and returns, and done is called when the reply is in, on whichever goroutine that is. What [Probe]
-// says of ctx, of hits and of errors holds here as well.
+// it sends the request and returns, and done is called when the reply is in, on whichever goroutine that is. What
+// [Probe] says of ctx, of hits and of errors holds here as well.
 //
 // Only the first call of done counts; done never blocks, and may be called before the AsyncProbe returns, after ctx is
 // over, or never. An AsyncProbe must not block either, nor end its goroutine: it runs on the one that called
-// [BroadcastAsync], and all else waits for it. A panic in it is an error of that peer alone; after done was called, it is
-// told to [Trace].LateReply.
+// [BroadcastAsync], and all else waits for it. A panic in it is an error of that peer alone; after done was called, it
+// is told to [Trace].LateReply.
 type AsyncProbe[H any] func(ctx context.Context, peer PeerID, req *Request, done func([]H, error))
 
 // ErrPartial is returned by a [Probe], alone or wrapped, together with hits that are good but not all the peer should
@@ -89,9 +89,9 @@ type reply[H any] struct {
 	obeyed bool // err was returned because the probe's context was over
 }
 
-// runProbe asks a peer, and puts into r what came of that, however the probe ends. What it takes to judge a reply is done
-// here, side by side with the other probes and where a panic is contained, and not on the goroutine that the caller
-// waits on: to check the order of the hits, and to ask the error what it is.
+// runProbe asks a peer, and puts into r what came of that, however the probe ends. What it takes to judge a reply is
+// done here, side by side with the other probes and where a panic is contained, and not on the goroutine that the
+// caller waits on: to check the order of the hits, and to ask the error what it is.
 func runProbe[H Ranked[ID], ID cmp.Ordered](
 	ctx context.Context, probe Probe[H], peer PeerID, req *Request, order Order, r *reply[H],
 ) {

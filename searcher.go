@@ -55,9 +55,9 @@ type SearcherOptions struct {
 	// standbys.
 	AskAll bool
 
-	// HedgeDelay is how long a peer may take before standbys are asked too: see [Hedging]. 0: a tenth of what it has, which
-	// is PeerDeadline or, if that is less, the time left to the query; with HedgeQuantile, a half. Negative: without
-	// HedgeQuantile, standbys stand in only for a peer that has failed.
+	// HedgeDelay is how long a peer may take before standbys are asked too: see [Hedging]. 0: a tenth of what it has,
+	// which is PeerDeadline or, if that is less, the time left to the query; with HedgeQuantile, a half. Negative:
+	// without HedgeQuantile, standbys stand in only for a peer that has failed.
 	HedgeDelay time.Duration
 
 	// HedgeQuantile, from 0 to below 1, shortens HedgeDelay for each peer to this quantile of its latencies, as far as
@@ -221,8 +221,8 @@ func (s *Searcher[H, ID]) Search(ctx context.Context, req *Request) (*Response[H
 
 // SetRing has later queries use another ring; those that run keep theirs. What is known of the latencies of peers that
 // are on both rings is kept, that of the others forgotten. A nil ring is empty. It costs what [NewCover] costs, on the
-// caller's goroutine. It makes no query wait, but the next queries make plans, at what [Cover.Plan] costs, and so do the
-// first after the set of live peers has changed to one that it wasn't lately.
+// caller's goroutine. It makes no query wait, but the next queries make plans, at what [Cover.Plan] costs, and so do
+// the first after the set of live peers has changed to one that it wasn't lately.
 func (s *Searcher[H, ID]) SetRing(ring *Ring) {
 	if ring == nil {
 		ring = NewRing()
@@ -423,8 +423,8 @@ type ringView struct {
 	plans     atomic.Pointer[[]*plans] // for the sets of live peers of late, the last one used for a query first
 }
 
-// keptPlans is for how many sets of live peers plans are kept, so that a peer that comes and goes doesn't have them made
-// again and again.
+// keptPlans is for how many sets of live peers plans are kept, so that a peer that comes and goes doesn't have them
+// made again and again.
 const keptPlans = 4
 
 func (v *ringView) latencyOf(peer PeerID) *latency { return v.latencies[v.number(peer)] }

@@ -67,8 +67,8 @@ type LateReplyInfo struct {
 }
 
 // ZapTrace returns a Trace that logs to logger: a panic, late ones too, as an error with its stack; a peer that timed
-// out, failed otherwise or answered in part as a warning; and all else at debug level. The fields are named table, peer, elapsed
-// and error, and others as needed. It returns nil for a nil logger.
+// out, failed otherwise or answered in part as a warning; and all else at debug level. The fields are named table,
+// peer, elapsed and error, and others as needed. It returns nil for a nil logger.
 func ZapTrace(logger *zap.Logger) *Trace {
 	if logger == nil {
 		return nil
@@ -87,7 +87,9 @@ func ZapTrace(logger *zap.Logger) *Trace {
 		},
 		ProbeStarted: func(i ProbeStartInfo) {
 			log(zap.DebugLevel, "scatter: probe started", i.Request, func() []zap.Field {
-				return []zap.Field{zap.String("peer", string(i.Peer)), zap.Stringer("role", i.Role), zap.Time("deadline", i.Deadline)}
+				return []zap.Field{
+					zap.String("peer", string(i.Peer)), zap.Stringer("role", i.Role), zap.Time("deadline", i.Deadline),
+				}
 			})
 		},
 		ProbeDone: func(i ProbeDoneInfo) {
