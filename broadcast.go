@@ -139,9 +139,10 @@ type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 	probe Probe[H]      // either it
 	async AsyncProbe[H] // or it
 
-	turn   uint64       // of this memory: how many queries it has served, this one included
-	users  atomic.Int32 // goroutines, and callbacks to come, that may touch it
-	intact bool         // no function of a Trace has panicked
+	turn    uint64       // of this memory: how many queries it has served, this one included
+	users   atomic.Int32 // goroutines, and callbacks to come, that may touch it
+	intact  bool         // no function of a Trace has panicked
+	endedAt time.Time    // when the query has ended, if intact
 
 	// Workers run the probes. A worker is a goroutine that draws a peer, asks it, and draws again. While there are peers
 	// to draw, one more worker than those that ask stands ready, so that the next peer is asked as soon as there is a
@@ -189,6 +190,7 @@ func run[H Ranked[ID], ID cmp.Ordered](
 	defer b.close()
 	err := b.drive(ctx, reserve)
 	resp := b.Response()
+	b.endedAt = b.begun.Add(resp.Elapsed)
 	b.response, b.peers = nil, nil // the caller's alone: a late probe must not keep them alive
 	b.intact = true
 	return resp, err
@@ -231,6 +233,10 @@ func (b *broadcast[H, ID]) drive(ctx context.Context, reserve time.Duration) (er
 		b.inbox.take(0)
 		for !m.Stopped() && b.inbox.next() {
 			err = m.Step(now, b.delivered())
+		}
+		if b.unit && b.asked == len(b.peers) { // the standby that was to have it is needed no more
+			b.unit = false
+			b.shared.Release(1)
 		}
 		deadline, bounded := m.Deadline()
 		switch {
@@ -452,15 +458,25 @@ func (b *broadcast[H, ID]) delivered() *Event[H] {
 func (b *broadcast[H, ID]) close() {
 	switch { // first, so that the probes that are left may end now
 	case b.enough:
-		b.lifetime.end(ErrEnough)
+		b.lifetime.end(ErrEnough, b.endedAt)
 	case b.cause != nil:
-		b.lifetime.end(b.cause)
+		b.lifetime.end(b.cause, b.endedAt)
 	default:
-		b.lifetime.end(context.DeadlineExceeded)
+		b.lifetime.end(context.DeadlineExceeded, b.endedAt)
 	}
-	b.dropRest()
+	defer b.letGo() // deferred, because a hook that is told of late replies may panic
 	b.inbox.take(shut)
 	b.dropRest()
+}
+
+// letGo gives back what the query holds, however it has ended.
+func (b *broadcast[H, ID]) letGo() {
+	for b.inbox.next() { // only if a hook has panicked
+		b.delivered()
+	}
+	for i := range b.units { // likewise: else each peer has been concluded
+		b.release(i)
+	}
 	if b.inbox.timer != nil {
 		b.inbox.timer.Stop()
 	}

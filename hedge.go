@@ -121,6 +121,7 @@ type selection struct {
 func (s *selection) of(cover *Cover, peers []PeerReport, standby []PeerID) {
 	words := bitsetWords(len(cover.index))
 	s.numbers, s.ready, s.hoped = s.numbers[:0], zeroed(s.ready, words), zeroed(s.hoped, words)
+	s.minimal, s.whole = false, false
 	for _, peer := range standby {
 		if number := cover.number(peer); number >= 0 { // who holds nothing can't stand in for anybody
 			s.ready.add(number)

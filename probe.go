@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -152,7 +153,9 @@ type lifetime struct {
 	mu      sync.Mutex
 	ctx     context.Context // nil: nobody has looked
 	cancels []context.CancelCauseFunc
-	ended   error // the cause, once it is over
+	ended   error     // the cause, once it is over
+	endedAt time.Time // when that was
+	outlive bool      // the parent was not over then
 }
 
 // contextUntil returns a probe's context, with its deadline if that isn't zero. Peers asked at the same time share one,
@@ -169,11 +172,11 @@ func (l *lifetime) contextUntil(deadline time.Time) context.Context {
 	return l.recent
 }
 
-// end has all contexts be over, those made from now on too.
-func (l *lifetime) end(cause error) {
+// end has all contexts be over since a time, those made from now on too.
+func (l *lifetime) end(cause error, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended = cause
+	l.ended, l.endedAt, l.outlive = cause, at, l.parent.Err() == nil
 	for _, cancel := range l.cancels {
 		cancel(cause)
 	}
@@ -187,21 +190,34 @@ type probeContext struct {
 	real  context.Context // guarded by mu; nil: nobody has looked
 }
 
-// look returns the context that all but the deadline is asked of.
+// look returns the context that all but the deadline is asked of. What it tells doesn't depend on when it is made.
 func (c *probeContext) look() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.real == nil {
-		if c.ctx == nil {
-			c.ctx = c.cancelled(context.WithCancelCause(c.parent))
-		}
-		c.real = c.ctx
-		if !c.until.IsZero() {
-			ctx, cancel := context.WithDeadline(c.ctx, c.until)
-			c.real = c.cancelled(ctx, func(error) { cancel() })
-		}
+		c.real = c.makeLocked()
 	}
 	return c.real
+}
+
+func (c *probeContext) makeLocked() context.Context {
+	parent := c.parent
+	if c.outlive { // what became of the parent afterwards is of no matter
+		parent = context.WithoutCancel(parent)
+	}
+	if c.ended != nil && !c.until.IsZero() && !c.until.After(c.endedAt) { // the deadline came first
+		ctx, cancel := context.WithDeadline(parent, c.until)
+		cancel()
+		return ctx
+	}
+	if c.ctx == nil {
+		c.ctx = c.cancelled(context.WithCancelCause(parent))
+	}
+	if c.until.IsZero() {
+		return c.ctx
+	}
+	ctx, cancel := context.WithDeadline(c.ctx, c.until)
+	return c.cancelled(ctx, func(error) { cancel() })
 }
 
 // cancelled sees to it that a context is cancelled in the end.
@@ -227,3 +243,6 @@ func (c *probeContext) Deadline() (time.Time, bool) {
 func (c *probeContext) Done() <-chan struct{} { return c.look().Done() }
 func (c *probeContext) Err() error            { return c.look().Err() }
 func (c *probeContext) Value(key any) any     { return c.look().Value(key) }
+
+// String is for those who print a context: fmt would look into c while others write to it.
+func (c *probeContext) String() string { return fmt.Sprint(c.look()) }

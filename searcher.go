@@ -456,7 +456,8 @@ func (s *Searcher[H, ID]) plan(v *ringView) *plan {
 	p := &all.plans[turn]
 	p.once.Do(func() { // in its first turn; queries that want it too wait for it
 		p.peers = v.peers(all.live.has)
-		if p.selection.minimal = len(all.plans) > 1; p.selection.minimal {
+		minimal := len(all.plans) > 1
+		if minimal {
 			p.peers = v.Plan(func(peer PeerID) bool { return all.live.has(v.number(peer)) }, s.seed+turn)
 			planned := newBitset(len(v.ring.peers))
 			for _, peer := range p.peers {
@@ -465,6 +466,7 @@ func (s *Searcher[H, ID]) plan(v *ringView) *plan {
 			p.standby = v.peers(func(i int32) bool { return all.live.has(i) && !planned.has(i) })
 		}
 		p.selection.of(v.Cover, ledgerOf(p.peers), p.standby)
+		p.selection.minimal = minimal
 		all := newCoverage(v.Cover, false)
 		all.answered = p.selection.hoped
 		p.selection.whole = len(p.peers) > 0 && all.whole()
@@ -478,14 +480,14 @@ func (s *Searcher[H, ID]) plansFor(v *ringView) *plans {
 	if p := v.plans.Load(); p != nil {
 		kept = *p
 	}
-	if len(kept) > 0 && s.areLive(v, kept[0].live) {
-		return kept[0]
-	}
-	live := newBitset(len(v.ring.peers))
-	for i, peer := range v.ring.peers {
-		if s.opts.Live.of(peer) {
-			live.add(int32(i))
+	var live bitset
+	if len(kept) > 0 {
+		var same bool
+		if live, same = s.liveNow(v, kept[0].live); same {
+			return kept[0]
 		}
+	} else {
+		live, _ = s.liveNow(v, newBitset(len(v.ring.peers)))
 	}
 	at := slices.IndexFunc(kept, func(p *plans) bool { return slices.Equal(p.live, live) })
 	var all *plans
@@ -504,14 +506,24 @@ func (s *Searcher[H, ID]) plansFor(v *ringView) *plans {
 	return all
 }
 
-// areLive reports whether these, and no others, are live.
-func (s *Searcher[H, ID]) areLive(v *ringView, these bitset) bool {
+// liveNow returns the peers that are live, and whether they are the same as last.
+func (s *Searcher[H, ID]) liveNow(v *ringView, last bitset) (live bitset, same bool) {
+	live, same = last, true
 	for i, peer := range v.ring.peers {
-		if s.opts.Live.of(peer) != these.has(int32(i)) {
-			return false
+		is := s.opts.Live.of(peer)
+		if is == live.has(int32(i)) {
+			continue
+		}
+		if same {
+			live, same = slices.Clone(last), false
+		}
+		if is {
+			live.add(int32(i))
+		} else {
+			live.remove(int32(i))
 		}
 	}
-	return true
+	return live, same
 }
 
 // planCount returns how many plans are worth making. Where all are asked, or all are needed, there is but one.
