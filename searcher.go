@@ -99,9 +99,11 @@ type SearcherOptions struct {
 // Searcher answers queries over a [Ring] for as long as a program runs. It plans whom to ask, hedges against those that
 // fail or are late, and learns from each query how long peers take.
 //
-// A Searcher is safe for concurrent use. Make one with [NewSearcher], and when done with it, Close it.
+// A Searcher is safe for concurrent use. Make one with [NewSearcher] or [NewSearcherAsync], and when done
+// with it, Close it.
 type Searcher[H Ranked[ID], ID cmp.Ordered] struct {
-	probe  Probe[H]
+	probe  Probe[H]      // nil: async is not
+	async  AsyncProbe[H] // nil: probe is not
 	opts   SearcherOptions
 	budget *Budget
 	merges latency
@@ -133,10 +135,24 @@ type Searcher[H Ranked[ID], ID cmp.Ordered] struct {
 func NewSearcher[H Ranked[ID], ID cmp.Ordered](
 	probe Probe[H], ring *Ring, opts *SearcherOptions,
 ) (*Searcher[H, ID], error) {
+	return newSearcher[H, ID](probe, nil, ring, opts)
+}
+
+// NewSearcherAsync is [NewSearcher] with an [AsyncProbe]: each query is as by [BroadcastAsync]. [Searcher.Close] doesn't
+// wait for callbacks, which may never come; one that comes afterwards is as harmless as any late one.
+func NewSearcherAsync[H Ranked[ID], ID cmp.Ordered](
+	probe AsyncProbe[H], ring *Ring, opts *SearcherOptions,
+) (*Searcher[H, ID], error) {
+	return newSearcher[H, ID](nil, probe, ring, opts)
+}
+
+func newSearcher[H Ranked[ID], ID cmp.Ordered](
+	probe Probe[H], async AsyncProbe[H], ring *Ring, opts *SearcherOptions,
+) (*Searcher[H, ID], error) {
 	if opts == nil {
 		opts = &SearcherOptions{}
 	}
-	if probe == nil {
+	if probe == nil && async == nil {
 		return nil, errors.New("scatter: probe is nil")
 	}
 	if err := opts.check(); err != nil {
@@ -147,6 +163,7 @@ func NewSearcher[H Ranked[ID], ID cmp.Ordered](
 	}
 	s := &Searcher[H, ID]{
 		probe:   probe,
+		async:   async,
 		opts:    *opts,
 		seed:    rand.NewPCG(opts.Seed, opts.Seed).Uint64(), // seeds side by side must not give plans in common
 		idle:    make(chan struct{}),
@@ -331,6 +348,9 @@ func (s *Searcher[H, ID]) search(ctx context.Context, req *Request) (resp *Respo
 	opts.Cover, opts.Standby, opts.Hedging = view.Cover, plan.standby, s.hedging(ctx, view)
 	if s.opts.LearnReserve && s.merges.observed() >= learnObserved {
 		opts.Reserve = max(opts.Reserve, min(s.merges.quantile(0.99), left(ctx)/4))
+	}
+	if s.async != nil {
+		return BroadcastAsync(ctx, req, plan.peers, s.async, &opts)
 	}
 	return Broadcast(ctx, req, plan.peers, s.probe, &opts)
 }
