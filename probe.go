@@ -72,8 +72,8 @@ type Probe[H any] func(ctx context.Context, peer PeerID, req *Request) ([]H, err
 //
 // Only the first call of done counts; done never blocks, and may be called before the AsyncProbe returns, after ctx is
 // over, or never. An AsyncProbe must not block either, nor end its goroutine: it runs on the one that called
-// [BroadcastAsync] or [Searcher.Search], and all else waits for it. A panic in it is an error of that peer alone; after done was called, it
-// is told to [Trace].LateReply.
+// [BroadcastAsync] or [Searcher.Search], and all else waits for it. A panic in it is an error of that peer alone;
+// after done was called, it is told to [Trace].LateReply.
 type AsyncProbe[H any] func(ctx context.Context, peer PeerID, req *Request, done func([]H, error))
 
 // ErrPartial is returned by a [Probe], alone or wrapped, together with hits that are good but not all the peer should
