@@ -91,6 +91,9 @@ func (s Status) String() string {
 	return name(s, "NotAsked", "Answered", "Incomplete", "TimedOut", "Failed", "Abandoned", "Spare", "Dead")
 }
 
+// MarshalText has a Status be written as its String, as by encoding/json.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // State is the state of a [Coordinator]'s machine. A query goes through all four in turn, but for one whose time is up,
 // that is cancelled, or that has enough, which goes on to Merging at once.
 type State uint8
@@ -722,5 +725,6 @@ func (c *Coordinator[H, ID]) merge(now time.Time) {
 	told(c.trace.MergeDone, MergeInfo{
 		Request: c.req, Lists: replies, Hits: len(r.Hits), Duplicates: duplicates,
 		Partial: r.Partial, Coverage: r.Coverage, Missing: r.Missing, Elapsed: ended.Sub(began),
+		QueryElapsed: r.Elapsed,
 	})
 }

@@ -133,6 +133,9 @@ func (r Role) String() string {
 	return fmt.Sprintf("Role(%d)", uint8(r))
 }
 
+// MarshalText has a Role be written as its String, as by encoding/json.
+func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
 // Assignment is one entry of a preference list.
 type Assignment struct {
 	Peer PeerID

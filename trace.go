@@ -56,6 +56,8 @@ type MergeInfo struct {
 	Coverage   float64       // as in the Response
 	Missing    []Gap         // likewise; not to be written to
 	Elapsed    time.Duration // time taken by the merge
+
+	QueryElapsed time.Duration // as the Response's Elapsed: from the start of the query to the end of the merge
 }
 
 // LateReplyInfo is what [Trace].LateReply is told.
@@ -145,6 +147,19 @@ func appendStack(fields []zap.Field, panicked *PanicError) []zap.Field {
 		fields = append(fields, zap.ByteString("stack", panicked.Stack))
 	}
 	return fields
+}
+
+// JoinTraces returns a Trace that tells each of the given ones, in turn, what it has a function for: one for metrics and
+// one for spans, say. Those that are nil are left out; without any other it is nil. They are read now, and not kept.
+func JoinTraces(traces ...*Trace) *Trace {
+	var joined *Trace
+	for _, t := range traces {
+		if t != nil {
+			j := joinTraces(joined, t)
+			joined = &j
+		}
+	}
+	return joined
 }
 
 // joinTraces returns a Trace that tells first one and then the other, with no function where neither has one.

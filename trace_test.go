@@ -2,6 +2,7 @@ package scatter
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -44,7 +45,7 @@ func TestTrace(t *testing.T) {
 			ProbeDoneInfo{testRequest, PeerReport{"b", Primary, Answered, nil, 2, 2 * time.Second}},
 			ProbeDoneInfo{testRequest, PeerReport{"c", Primary, Failed, errBroke, 0, 3 * time.Second}},
 			StateInfo{testRequest, Merging},
-			MergeInfo{testRequest, 2, 2, 1, true, 2.0 / 3, nil, 0},
+			MergeInfo{testRequest, 2, 2, 1, true, 2.0 / 3, nil, 0, 3 * time.Second},
 		}, got)
 	})
 }
@@ -62,10 +63,19 @@ func TestTraceAndLogger(t *testing.T) {
 
 	sum := 0
 	one, two := &Trace{MergeDone: func(MergeInfo) { sum++ }}, &Trace{MergeDone: func(MergeInfo) { sum += 10 }}
-	joined := joinTraces(one, two)
+	joined := JoinTraces(nil, one, nil, two, two)
 	joined.MergeDone(MergeInfo{})
-	require.Equal(t, 11, sum)
+	require.Equal(t, 21, sum)
 	require.Nil(t, joined.LateReply)
+	require.Nil(t, JoinTraces(nil, nil))
+	require.Nil(t, JoinTraces())
+}
+
+// A ledger can be shown as it is.
+func TestReportAsJSON(t *testing.T) {
+	b, err := json.Marshal(PeerReport{Peer: "a", Role: Hedge, Status: TimedOut, Hits: 2, Elapsed: 3})
+	require.NoError(t, err)
+	require.JSONEq(t, `{"Peer":"a","Role":"Hedge","Status":"TimedOut","Err":null,"Hits":2,"Elapsed":3}`, string(b))
 }
 
 // Each thing is logged at its level with its fields. Rule 12: a panic is logged with its stack.
