@@ -5,6 +5,8 @@ package scatter
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -52,5 +54,58 @@ func TestBroadcastAllocations(t *testing.T) {
 			require.LessOrEqual(t, allocs, float64(tt.most), "%s of %d peers", tt.name, n)
 		}
 		require.NoError(t, s.Close(t.Context()))
+	}
+}
+
+// Rules 24, 25: what a Search's plan told of its peers is not believed of a Broadcast that has the Search's memory: not
+// that their answers are the whole, nor that it takes all of them.
+func TestBroadcastAfterSearch(t *testing.T) {
+	nine, two := circle(somePeers(9)...), circle("a", "b")
+	b := behave{"a": after(time.Second), "b": obey}
+	for _, peer := range somePeers(3) {
+		b[peer] = after(time.Second)
+	}
+	for name, tt := range map[string]struct {
+		peers    []PeerID
+		cover    *Cover
+		coverage float64
+	}{
+		"not whole":   {somePeers(3), NewCover(nine, 3), 5. / 9},
+		"not minimal": {[]PeerID{"a", "b"}, NewCover(two, 2), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newTestSearcher(t, instantProbe, nine, SearcherOptions{Replicas: 3})
+				for range 20 { // each time most likely, but not surely, in the same memory
+					r, err := s.Search(t.Context(), testRequest)
+					require.NoError(t, err)
+					require.False(t, r.Partial)
+					r, err = Broadcast(t.Context(), testRequest, tt.peers, b.probe, &Options{Cover: tt.cover})
+					require.NoError(t, err)
+					require.InDelta(t, tt.coverage, r.Coverage, 1e-9)
+					require.Equal(t, time.Second, r.Elapsed)
+				}
+			})
+		})
+	}
+}
+
+// Rule 2: the hits of a query that a hook has ended by a panic are in no other's answer.
+func TestBroadcastHookPanicLeavesNothing(t *testing.T) {
+	stale := behave{"a": answer(Hit[string]{"stale", 1}), "b": answer(Hit[string]{"stale", 2})}
+	fails := func(context.Context, PeerID, *Request) (hitList, error) { return nil, errBroke }
+	for range 100 {
+		told := 0
+		opts := &Options{Trace: &Trace{ProbeDone: func(ProbeDoneInfo) {
+			if told++; told == 2 { // both have answered, and nothing is merged
+				panic("hook")
+			}
+		}}}
+		require.PanicsWithValue(t, "hook", func() {
+			_, _ = Broadcast(t.Context(), testRequest, stale.peers(), stale.probe, opts)
+		})
+		r, err := Broadcast(t.Context(), testRequest, stale.peers(), fails, nil)
+		require.NoError(t, err)
+		require.Empty(t, r.Hits)
 	}
 }

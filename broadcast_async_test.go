@@ -226,3 +226,32 @@ func TestBroadcastAsyncHostileReplies(t *testing.T) {
 	require.Len(t, r.Hits, 1)
 	require.Equal(t, 3, r.PeersFailed)
 }
+
+// A unit of Shared is not lost to a hook that panics while an AsyncProbe holds it, nor given back twice if that calls
+// back after all.
+func TestBroadcastAsyncHookPanicsWithShared(t *testing.T) {
+	for name, trace := range map[string]*Trace{
+		"StateEntered": {StateEntered: func(i StateInfo) {
+			if i.State == Gather {
+				panic("hook")
+			}
+		}},
+		"ProbeStarted": {ProbeStarted: func(ProbeStartInfo) { panic("hook") }},
+		"ProbeDone":    {ProbeDone: func(ProbeDoneInfo) { panic("hook") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				shared := semaphore.NewWeighted(3)
+				b := asyncBehave{"peer0": doneAfter(time.Second), "peer1": never, "peer2": doneAfter(time.Minute)}
+				require.PanicsWithValue(t, "hook", func() {
+					_, _ = BroadcastAsync(t.Context(), testRequest, somePeers(3), b.probe,
+						&Options{Shared: shared, PeerDeadline: time.Hour, Trace: trace})
+				})
+				require.True(t, shared.TryAcquire(3), "whether they call back or not")
+				shared.Release(3)
+				time.Sleep(time.Hour)
+				require.True(t, shared.TryAcquire(3))
+			})
+		})
+	}
+}

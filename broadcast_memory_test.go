@@ -150,3 +150,85 @@ func TestBroadcastActsOnAFailureAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Rules 5, 25, 27, 28: what one reply alone decides happens when it is in, however many others are out.
+func TestBroadcastActsOnEachReply(t *testing.T) {
+	// z holds all of it, and each other peer a third.
+	star := NewCover(NewRing(Point{1 << 60, "a"}, Point{2 << 60, "z"}, Point{3 << 60, "b"}, Point{4 << 60, "z"},
+		Point{5 << 60, "c"}, Point{6 << 60, "z"}), 2)
+	planned := &selection{}
+	planned.of(star, ledgerOf([]PeerID{"a", "b", "c"}), []PeerID{"z"})
+	planned.minimal, planned.whole = true, true
+	fails := func(err error) behave {
+		return behave{
+			"a": after(time.Second), "b": func(context.Context) (hitList, error) { return nil, err },
+			"c": after(time.Second), "d": after(time.Second),
+		}
+	}
+	inPlace := Options{Cover: quarters(), Standby: []PeerID{"a", "c"}, WaitAll: true}
+	for name, tt := range map[string]struct {
+		peers  []PeerID
+		behave behave
+		opts   Options
+		want   time.Duration
+	}{
+		"a place within Limit": {
+			[]PeerID{"a", "b", "c"},
+			behave{"a": after(time.Second), "b": after(3 * time.Second), "c": after(time.Second)},
+			Options{Limit: 2}, 3 * time.Second,
+		},
+		"enough to settle": {
+			[]PeerID{"a", "b", "c"},
+			behave{"a": after(time.Second), "b": obey, "c": obey},
+			Options{Settle: 0.3, Grace: time.Second}, 2 * time.Second,
+		},
+		"the whole": {
+			[]PeerID{"a", "z", "b", "c"},
+			behave{"a": obey, "b": obey, "c": obey, "z": after(time.Second)},
+			Options{Cover: star}, time.Second,
+		},
+		"an answer in part":          {[]PeerID{"b", "d"}, fails(ErrPartial), inPlace, time.Second},
+		"a timeout of the transport": {[]PeerID{"b", "d"}, fails(context.DeadlineExceeded), inPlace, time.Second},
+		"a hedge that holds more than one of the plan": {
+			[]PeerID{"a", "b", "c"},
+			behave{"a": obey, "b": obey, "c": obey, "z": after(time.Second)},
+			Options{Cover: star, Standby: []PeerID{"z"}, Hedging: &Hedging{Delay: time.Second}, selection: planned},
+			2 * time.Second,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, err := Broadcast(t.Context(), testRequest, tt.peers, tt.behave.probe, &tt.opts)
+				require.NoError(t, err)
+				require.Equal(t, tt.want, r.Elapsed, summary(r))
+			})
+		})
+	}
+}
+
+// Rule 27: when a peer of one query was to be hedged against is nothing to the next.
+func TestBroadcastHedgePlansAreItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peers := []PeerID{"off the ring", "c"}
+		opts := Options{Cover: quarters(), Standby: []PeerID{"b", "d"}}
+		for range 50 {
+			opts.Hedging = &Hedging{Delay: time.Minute}
+			_, err := Broadcast(t.Context(), testRequest, peers, instantProbe, &opts)
+			require.NoError(t, err)
+			time.Sleep(time.Hour) // now c's plan would be due
+
+			opts.Hedging = &Hedging{DelayOf: func(peer PeerID) time.Duration {
+				if peer == "c" {
+					return 0
+				}
+				return time.Second // when it is looked at who is late
+			}}
+			b := behave{"b": answer(), "c": obey, "d": answer(), "off the ring": after(2 * time.Second)}
+			r, err := Broadcast(t.Context(), testRequest, peers, b.probe, &opts)
+			require.NoError(t, err)
+			for _, line := range r.Peers {
+				require.NotEqual(t, Hedge, line.Role, "%s is asked for c, which has no delay", line.Peer)
+			}
+		}
+	})
+}

@@ -861,6 +861,93 @@ func TestBroadcastHookPanicsWithShared(t *testing.T) {
 	})
 }
 
+// Nor is a unit lost to LateReply, which is told of what is left when all else is over: not one that came before that
+// reply or after it, for a peer whose turn was next.
+func TestBroadcastLateReplyPanicsWithShared(t *testing.T) {
+	const ms = time.Millisecond
+	for name, tt := range map[string]struct {
+		async        bool
+		others       int64         // units that another query waits for, so that they don't come to c at once
+		late, passed time.Duration // when b replies, and when the other query gives back what it has
+	}{
+		"the unit came first":         {false, 1, 2500 * ms, 2200 * ms},
+		"the reply came first":        {false, 2, 2300 * ms, 2500 * ms},
+		"the unit came first, async":  {true, 1, 2500 * ms, 2200 * ms},
+		"the reply came first, async": {true, 2, 2300 * ms, 2500 * ms},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began, told := time.Now(), 0
+				shared := semaphore.NewWeighted(2)
+				time.AfterFunc(500*ms, func() {
+					if assertNoError(t, shared.Acquire(t.Context(), tt.others)) {
+						time.Sleep(time.Until(began.Add(tt.passed)))
+						shared.Release(tt.others)
+					}
+				})
+				opts := &Options{Limit: 2, Shared: shared, Settle: 0.3, Grace: time.Second, Trace: &Trace{
+					StateEntered: func(i StateInfo) {
+						if i.State == Merging { // at 2 s
+							time.Sleep(time.Second)
+						}
+					},
+					LateReply: func(i LateReplyInfo) {
+						told++
+						panic(i.Peer)
+					},
+				}}
+				// Nobody asks c.
+				b := behave{"a": after(time.Second), "b": after(tt.late), "c": nil}
+				async := asyncBehave{"a": doneAfter(time.Second), "b": doneAfter(tt.late), "c": nil}
+				require.PanicsWithValue(t, PeerID("b"), func() {
+					if tt.async {
+						_, _ = BroadcastAsync(t.Context(), testRequest, b.peers(), async.probe, opts)
+					} else {
+						_, _ = Broadcast(t.Context(), testRequest, b.peers(), b.probe, opts)
+					}
+				})
+				require.Equal(t, 3*time.Second, time.Since(began))
+				synctest.Wait()
+				require.Equal(t, 1, told)
+				require.True(t, shared.TryAcquire(2))
+			})
+		})
+	}
+}
+
+// A unit of Shared that comes when nobody is to be asked any more is not kept until the end: other queries want it.
+func TestBroadcastSharedUnitForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := semaphore.NewWeighted(3)
+		require.True(t, shared.TryAcquire(1)) // by another query
+		began := time.Now()
+		time.AfterFunc(3*time.Second, func() { shared.Release(1) })
+		// At 1 s b is late, and standbys are to be asked for it, which takes a unit more; at 2 s it answers; at 3 s the
+		// unit comes.
+		b := behave{"b": after(2 * time.Second), "d": after(time.Minute)}
+		time.AfterFunc(4*time.Second, func() {
+			if shared.TryAcquire(2) { // d has the third
+				shared.Release(2)
+			} else {
+				t.Error("the unit is kept")
+			}
+		})
+		r, err := Broadcast(t.Context(), testRequest, b.peers(), b.probe, &Options{
+			Cover: quarters(), Standby: []PeerID{"a", "c"}, Shared: shared, PeerDeadline: time.Hour,
+			Hedging: &Hedging{DelayOf: func(peer PeerID) time.Duration {
+				if peer == "b" {
+					return time.Second
+				}
+				return 0
+			}},
+		})
+		require.NoError(t, err)
+		require.Equal(t, "b:Answered d:Answered", summary(r), "no standby is asked")
+		require.Equal(t, time.Minute, time.Since(began))
+		require.True(t, shared.TryAcquire(3))
+	})
+}
+
 // Rule 6: the wait for a unit of Shared outlasts another peer's deadline.
 func TestBroadcastSharedWaitOutlastsADeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -891,6 +978,108 @@ func TestBroadcastContextsEnd(t *testing.T) {
 			if opts == nil {
 				require.Same(t, first, ctx)
 			}
+		}
+	}
+}
+
+// A probe may print its context, as any other, while the query goes on: the race detector looks on.
+func TestBroadcastContextPrints(t *testing.T) {
+	probe := func(ctx context.Context, _ PeerID, _ *Request) (hitList, error) {
+		for range 50 {
+			if s := fmt.Sprint(ctx); !strings.Contains(s, "WithDeadline") {
+				return nil, errors.New(s)
+			}
+		}
+		return nil, ctx.Err()
+	}
+	r, err := Broadcast(t.Context(), testRequest, somePeers(8), probe, nil)
+	require.NoError(t, err)
+	require.False(t, r.Partial, "%v", r.Peers[0].Err)
+}
+
+// Rule 6: a probe that has kept its context, and looks at it for the first time long after the query, is told what one
+// is told that has looked all along: not what has become of the caller's context since, nor that the query's end was
+// first if a deadline was.
+func TestBroadcastContextLookedAtLate(t *testing.T) {
+	type key struct{}
+	for name, tt := range map[string]struct {
+		until time.Duration // the caller's deadline, and
+		leave time.Duration // when it cancels; 0: after the query
+		opts  Options
+		err   error // of a's context
+		cause error
+		tied  bool // its deadline and the query's end come together, and either may be seen first
+	}{
+		"spare": {
+			opts: Options{Cover: NewCover(circle("a", "z"), 2)},
+			err:  context.Canceled, cause: ErrEnough,
+		},
+		"settled": {
+			opts: Options{Settle: 0.1, Grace: time.Second},
+			err:  context.Canceled, cause: ErrEnough,
+		},
+		"its deadline, and the query's end": {
+			opts: Options{PeerDeadline: time.Second}, tied: true,
+			err: context.DeadlineExceeded, cause: context.DeadlineExceeded,
+		},
+		"its deadline, long before the end": {
+			opts: Options{PeerDeadline: time.Second, Limit: 1},
+			err:  context.DeadlineExceeded, cause: context.DeadlineExceeded,
+		},
+		"the caller's deadline": {
+			until: time.Second, tied: true,
+			err: context.DeadlineExceeded, cause: context.DeadlineExceeded,
+		},
+		"the caller's deadline, which is told early": {
+			until: time.Second, opts: Options{Reserve: time.Second / 2, PeerDeadline: -1}, tied: true,
+			err: context.DeadlineExceeded, cause: context.DeadlineExceeded,
+		},
+		"cancelled": {
+			leave: time.Second,
+			err:   context.Canceled, cause: errBroke,
+		},
+	} {
+		for _, early := range []bool{false, true} {
+			if early && tt.tied {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s, early=%v", name, early), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx, cancel := context.WithCancelCause(context.WithValue(t.Context(), key{}, "value"))
+					query := ctx
+					if tt.until > 0 {
+						var stop context.CancelFunc
+						query, stop = context.WithTimeout(ctx, tt.until)
+						defer stop()
+					}
+					if tt.leave > 0 {
+						time.AfterFunc(tt.leave, func() { cancel(errBroke) })
+					}
+					var kept context.Context
+					b := asyncBehave{
+						"a": func(ctx context.Context, _ done) {
+							kept = ctx
+							if early {
+								assertNoError(t, ctx.Err())
+							}
+						},
+						"b": never,
+						"z": func(_ context.Context, done done) { done(nil, nil) },
+					}
+					_, err := BroadcastAsync(query, testRequest, []PeerID{"z", "a", "b"}, b.probe, &tt.opts)
+					if tt.leave > 0 {
+						require.Equal(t, errBroke, err)
+					} else {
+						require.NoError(t, err)
+					}
+					cancel(errors.New("later"))
+					time.Sleep(time.Hour)
+					require.Equal(t, tt.err, kept.Err())
+					require.Equal(t, tt.cause, context.Cause(kept))
+					require.Equal(t, "value", kept.Value(key{}))
+					<-kept.Done()
+				})
+			})
 		}
 	}
 }

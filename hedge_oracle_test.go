@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -471,7 +472,11 @@ func (hc hedgeCase) runCoordinator() (*hedgeResult, error) {
 			return nil, fmt.Errorf("is stuck in %v", m.State())
 		}
 	}
-	resp := c.Response()
+	return r, r.tell(c.Response(), err, opts)
+}
+
+// tell has the result tell of a query what came of it.
+func (r *hedgeResult) tell(resp *Response[Hit[string]], err error, opts *Options) error {
 	for _, p := range resp.Peers {
 		r.Ledger = append(r.Ledger, hedgeLine{p.Peer, p.Role, p.Status, p.Elapsed})
 	}
@@ -489,12 +494,73 @@ func (hc hedgeCase) runCoordinator() (*hedgeResult, error) {
 	case errors.Is(err, errBroke):
 		r.Err = "cancel"
 	case err != nil:
-		return nil, err
+		return err
 	}
-	if hc.budget {
+	if opts.Hedging != nil && opts.Hedging.Budget != nil {
 		r.Budget = opts.Hedging.Budget.Left()
 	}
-	return r, nil
+	return nil
+}
+
+// runBroadcast does with a Broadcast, or a BroadcastAsync, what the model does by itself. Nobody heeds a context: what
+// comes in at one moment might come in either order.
+func (hc hedgeCase) runBroadcast(async bool) (*hedgeResult, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	if hc.until < hedgeNever {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, hc.until)
+		defer stop()
+	}
+	if hc.cancel < hedgeNever {
+		defer time.AfterFunc(hc.cancel, func() { cancel(errBroke) }).Stop()
+	}
+	began := time.Now()
+	asks := make(chan hedgeAsk, len(hc.replies)) // each peer is asked once
+	asked := func(ctx context.Context, peer PeerID) hedgeReply {
+		ask := hedgeAsk{peer, time.Since(began), hedgeNever}
+		if deadline, ok := ctx.Deadline(); ok {
+			ask.Deadline = deadline.Sub(began)
+		}
+		asks <- ask
+		return hc.replies[peer]
+	}
+	errs := map[Status]error{Failed: errBroke, Incomplete: ErrPartial, TimedOut: context.DeadlineExceeded}
+	probe := func(ctx context.Context, peer PeerID, _ *Request) (hitList, error) {
+		will := asked(ctx, peer)
+		if will.status == NotAsked {
+			will.after = time.Hour // no query takes so long
+		}
+		time.Sleep(will.after)
+		return nil, errs[will.status]
+	}
+	asyncProbe := func(ctx context.Context, peer PeerID, _ *Request, done func([]Hit[string], error)) {
+		if will := asked(ctx, peer); will.status != NotAsked {
+			time.AfterFunc(will.after, func() { done(nil, errs[will.status]) })
+		}
+	}
+	var resp *Response[Hit[string]]
+	var err error
+	opts := hc.options()
+	if async {
+		resp, err = BroadcastAsync(ctx, testRequest, hc.peers, asyncProbe, opts)
+	} else {
+		resp, err = Broadcast(ctx, testRequest, hc.peers, probe, opts)
+	}
+	r := &hedgeResult{Holders: map[PeerID]Status{}}
+	time.Sleep(time.Hour)
+	synctest.Wait() // no probe is left
+	place := map[PeerID]int{}
+	for i, line := range resp.Peers {
+		place[line.Peer] = i
+	}
+	for len(asks) > 0 {
+		r.Asks = append(r.Asks, <-asks)
+	}
+	slices.SortFunc(r.Asks, func(a, b hedgeAsk) int { // the probes of one moment began in any order
+		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(place[a.Peer], place[b.Peer]))
+	})
+	return r, r.tell(resp, err, opts)
 }
 
 func (hc hedgeCase) options() *Options {
@@ -602,5 +668,22 @@ func TestCoordinatorAgainstModel(t *testing.T) {
 		if !reflect.DeepEqual(want, got) {
 			t.Fatalf("seed %d, of %+v:\n  want\n%v  got\n%v", seed, hc, want, got)
 		}
+	}
+}
+
+// Rules 24, 25, 27, 28: so does a Broadcast, which lets replies wait until there are enough to decide something.
+func TestBroadcastAgainstModel(t *testing.T) {
+	for seed := range uint64(4_000) {
+		synctest.Test(t, func(t *testing.T) {
+			hc := newHedgeCase(rand.New(rand.NewPCG(seed, 28)))
+			want := newHedgeModel(hc).run()
+			got, err := hc.runBroadcast(seed%2 == 1)
+			if err != nil {
+				t.Fatalf("seed %d, of %+v: %v", seed, hc, err)
+			}
+			if !reflect.DeepEqual(want, got) {
+				t.Fatalf("seed %d, of %+v:\n  want\n%v  got\n%v", seed, hc, want, got)
+			}
+		})
 	}
 }

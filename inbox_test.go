@@ -100,3 +100,15 @@ func TestInboxSleep(t *testing.T) {
 		}
 	})
 }
+
+// What is in before the owner falls asleep, and so has woken nobody, keeps it awake.
+func TestInboxDoesNotOversleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newInbox(2)
+		in.put(1, 1)
+		in.put(0, 1)
+		began := time.Now()
+		in.sleep(t.Context(), nil, 2, began.Add(time.Minute), true)
+		require.Equal(t, began, time.Now())
+	})
+}

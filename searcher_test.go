@@ -1044,3 +1044,68 @@ func TestSearcherKeepsPlans(t *testing.T) {
 	}
 	require.Len(t, *view.plans.Load(), keptPlans)
 }
+
+// Rule 29: each peer's liveness is asked for once in a query, also when it has changed since the last one.
+func TestSearcherAsksLiveOnce(t *testing.T) {
+	peers := somePeers(5)
+	asked, gone := map[PeerID]int{}, PeerID("")
+	s := newTestSearcher(t, instantProbe, circle(peers...), SearcherOptions{
+		Replicas: 3, Live: func(peer PeerID) bool { asked[peer]++; return peer != gone },
+	})
+	for i, peer := range []PeerID{"", "peer4", "", "peer0", "peer2", "peer2", "peer4"} {
+		gone = peer
+		r, err := s.Search(t.Context(), testRequest)
+		require.NoError(t, err)
+		require.False(t, r.Partial)
+		require.Len(t, asked, len(peers))
+		for _, peer := range peers {
+			require.Equal(t, i+1, asked[peer], "%s in query %d", peer, i)
+		}
+	}
+}
+
+// Rule 24: that all of a plan have answered is not the whole if nobody lives who holds the rest.
+func TestSearcherWholeOnlyIfItCanBe(t *testing.T) {
+	for _, askAll := range []bool{false, true} {
+		s := newTestSearcher(t, instantProbe, circle(somePeers(4)...), SearcherOptions{
+			Replicas: 2, AskAll: askAll, Live: down("peer0", "peer1"),
+		})
+		for range 2 * mostPlans { // each plan, and each again
+			r, err := s.Search(t.Context(), testRequest)
+			require.NoError(t, err)
+			require.InDelta(t, 0.75, r.Coverage, 1e-9)
+			require.True(t, r.Partial)
+			require.Len(t, r.Missing, 1)
+		}
+	}
+}
+
+// A query never writes to the plan that it has of its Searcher, nor does another in the memory of that query.
+func TestSearcherPlansAreNotWritten(t *testing.T) {
+	peers := somePeers(5)
+	probe := func(_ context.Context, peer PeerID, _ *Request) (hitList, error) {
+		if peer == peers[0] {
+			return nil, errBroke // so that others are asked in its place
+		}
+		return nil, nil
+	}
+	ring := circle(peers...)
+	cover := NewCover(ring, 3)
+	s := newTestSearcher(t, probe, ring, SearcherOptions{Replicas: 2, HedgeShare: -1})
+	slices.Reverse(peers[1:])
+	for range mostPlans {
+		plan := s.plan(s.view.Load())
+		before := plan.selection
+		before.numbers, before.ready, before.hoped =
+			slices.Clone(before.numbers), slices.Clone(before.ready), slices.Clone(before.hoped)
+		all := plan.selection.numbers[:cap(plan.selection.numbers)] // what might be appended, too
+		was := slices.Clone(all)
+		s.turn.Add(mostPlans - 1) // so that the Search has this plan
+		_, err := s.Search(t.Context(), testRequest)
+		require.NoError(t, err)
+		_, err = Broadcast(t.Context(), testRequest, peers, probe, &Options{Cover: cover})
+		require.NoError(t, err)
+		require.Equal(t, before, plan.selection)
+		require.Equal(t, was, all)
+	}
+}
