@@ -1,6 +1,6 @@
 // Failsafe asks the same few peers again and again, one of which fails now and then and one always, by a probe that is
-// wrapped in policies of failsafe-go: a failed attempt is tried again within the peer's deadline, and a peer that has kept
-// failing is left alone for a while by a circuit breaker. scatter itself never asks a peer twice.
+// wrapped in policies of failsafe-go: a failed attempt is tried again within the peer's deadline, and a peer that has
+// kept failing is left alone for a while by a circuit breaker. scatter itself never asks a peer twice.
 package main
 
 import (
