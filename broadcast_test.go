@@ -1038,6 +1038,10 @@ func TestBroadcastContextLookedAtLate(t *testing.T) {
 			leave: time.Second,
 			err:   context.Canceled, cause: errBroke,
 		},
+		"cancelled after its deadline": {
+			leave: 1500 * time.Millisecond, opts: Options{PeerDeadline: time.Second, Limit: 1},
+			err: context.DeadlineExceeded, cause: context.DeadlineExceeded,
+		},
 	} {
 		for _, early := range []bool{false, true} {
 			if early && tt.tied {

@@ -155,7 +155,6 @@ type lifetime struct {
 	cancels []context.CancelCauseFunc
 	ended   error     // the cause, once it is over
 	endedAt time.Time // when that was
-	outlive bool      // the parent was not over then
 }
 
 // contextUntil returns a probe's context, with its deadline if that isn't zero. Peers asked at the same time share one,
@@ -176,7 +175,7 @@ func (l *lifetime) contextUntil(deadline time.Time) context.Context {
 func (l *lifetime) end(cause error, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended, l.endedAt, l.outlive = cause, at, l.parent.Err() == nil
+	l.ended, l.endedAt = cause, at
 	for _, cancel := range l.cancels {
 		cancel(cause)
 	}
@@ -202,7 +201,7 @@ func (c *probeContext) look() context.Context {
 
 func (c *probeContext) makeLocked() context.Context {
 	parent := c.parent
-	if c.outlive { // what became of the parent afterwards is of no matter
+	if c.ended != nil { // what becomes of the parent is of no matter
 		parent = context.WithoutCancel(parent)
 	}
 	if c.ended != nil && !c.until.IsZero() && !c.until.After(c.endedAt) { // the deadline came first
