@@ -22,14 +22,32 @@ import (
 // vector attribute i a table vector_n_i of those vectors that are as they should be, by the document's id. SQLite's
 // extension vec1 searches these; but it doesn't know the inner product, so that for this the table is a plain one.
 type index struct {
-	n                   int64 // never the same for two, even if one of them is gone
-	text                []byte
-	schema              *schema // that the text is
-	documents, failures int64   // see storeStats
+	n                   int64  // never the same for two, even if one of them is gone
+	text                []byte // the schema's
+	schema              *schema
+	fields              []string // those that the entries have the text of, one after the other
+	documents, failures int64    // see storeStats
 }
 
-// longestPattern is how long a pattern may be: what it takes to look for one may grow faster than its length.
-const longestPattern = 1000
+const (
+	mostVectors    = 32   // of the attributes of an index: vec1 makes several tables for each
+	longestPattern = 1000 // bytes; what it takes to look for a pattern may grow faster than its length
+)
+
+// newIndex returns an index that has no tables yet, by the text of its schema.
+func newIndex(text []byte) (*index, error) {
+	s, err := decodeSchema(text)
+	if err != nil {
+		return nil, err
+	}
+	ix := &index{text: text, schema: s}
+	for _, at := range s.Attributes {
+		if at.Kind == textAttr && !at.has("NOINDEX") && !slices.Contains(ix.fields, at.Field) {
+			ix.fields = append(ix.fields, at.Field)
+		}
+	}
+	return ix, nil
+}
 
 // define makes an index, or another one, or removes it, as the document that is its schema says.
 func (b *batch) define(name string, doc *document) error {
@@ -52,49 +70,52 @@ func (b *batch) define(name string, doc *document) error {
 	if err != nil {
 		return err
 	}
-	b.state.indexes = slices.Insert(b.state.indexes, i, ix)
+	b.state.indexes = slices.Insert(b.state.indexes, i, *ix)
 	return nil
 }
 
 // create makes an index over the documents that there are.
-func (b *batch) create(name string, text []byte) (index, error) {
-	s, err := decodeSchema(text)
+func (b *batch) create(name string, text []byte) (*index, error) {
+	ix, err := newIndex(text)
 	if err != nil {
-		return index{}, err
+		return nil, err
 	}
-	if s.Name != name {
-		return index{}, fmt.Errorf("the schema is that of index %q", s.Name)
+	if ix.schema.Name != name {
+		return nil, fmt.Errorf("the schema is that of index %q", ix.schema.Name)
 	}
 	err = b.db.exec(`INSERT INTO idx(name, schema, documents, failures) VALUES (?, ?, 0, 0)`, []byte(name), text)
 	if err != nil {
-		return index{}, err
+		return nil, err
 	}
-	ix := index{n: b.db.LastInsertRowID(), text: text, schema: s}
-	var columns, vectors strings.Builder
-	for i, at := range s.Attributes {
-		switch {
-		case isText(&at):
-			fmt.Fprintf(&columns, ", a%d BLOB", i)
-		case at.Kind != vectorAttr:
-		case at.Dim < 1 || at.Dim > maxDim:
-			return index{}, fmt.Errorf("attribute %q has %d dimensions", at.Name, at.Dim)
-		case at.Metric == metricIP:
-			fmt.Fprintf(&vectors, "CREATE TABLE vector_%d_%d(id INTEGER PRIMARY KEY, vector BLOB);", ix.n, i)
-		default:
-			fmt.Fprintf(&vectors, `CREATE VIRTUAL TABLE vector_%d_%d USING vec1(vector);
+	ix.n = b.db.LastInsertRowID()
+	sql := fmt.Sprintf(`CREATE TABLE entry_%d(key BLOB PRIMARY KEY`, ix.n)
+	for i := range ix.fields {
+		sql += fmt.Sprintf(`, text_%d BLOB`, i)
+	}
+	sql += `) WITHOUT ROWID;`
+	vectors := 0
+	for i, at := range ix.schema.Attributes {
+		if at.Kind != vectorAttr {
+			continue
+		}
+		if vectors++; vectors > mostVectors {
+			return nil, fmt.Errorf("more than %d vector fields", mostVectors)
+		}
+		if at.Metric == metricIP {
+			sql += fmt.Sprintf(`CREATE TABLE vector_%d_%d(id INTEGER PRIMARY KEY, vector BLOB);`, ix.n, i)
+		} else {
+			sql += fmt.Sprintf(`CREATE VIRTUAL TABLE vector_%d_%d USING vec1(vector);
 				INSERT INTO vector_%[1]d_%[2]d(cmd, arg) VALUES ('rebuild', '{index: "flat"}');`, ix.n, i)
 		}
 	}
-	err = b.db.Exec(fmt.Sprintf(`CREATE TABLE entry_%d(key BLOB PRIMARY KEY%s) WITHOUT ROWID; %s`,
-		ix.n, columns.String(), vectors.String()))
-	if err != nil {
-		return index{}, err
+	if err := b.db.Exec(sql); err != nil {
+		return nil, err
 	}
 	var failed error
 	err = b.db.each(func(row *sqlite3.Stmt) bool {
 		var doc document
 		if doc, failed = decodeDocument(row.ColumnBlob(2, nil)); failed == nil {
-			failed = b.reindex(&ix, row.ColumnInt64(0), string(row.ColumnRawBlob(1)[1:]), new(document), &doc)
+			failed = b.reindex(ix, row.ColumnInt64(0), string(row.ColumnRawBlob(1)[1:]), new(document), &doc)
 		}
 		return failed == nil
 	}, `SELECT id, key, body FROM doc WHERE key >= ? AND key < ?`, []byte{clientKey}, []byte{clientKey + 1})
@@ -117,38 +138,40 @@ func (b *batch) reindex(ix *index, id int64, key string, old, now *document) err
 		return nil
 	}
 	was, is := old.kind() == hashKey, now.kind() == hashKey
-	sql, marks := fmt.Sprintf(`REPLACE INTO entry_%d VALUES (?`, ix.n), ""
-	entry, changed := []any{[]byte(key)}, was != is
+	values := func(field string) (before, after []byte, same bool) {
+		before, after = fieldOf(old, was, field), fieldOf(now, is, field)
+		return before, after, bytes.Equal(before, after) && (before == nil) == (after == nil)
+	}
 	for i := range ix.schema.Attributes {
 		at := &ix.schema.Attributes[i]
-		before, had := old.field(at.Field)
-		after, has := now.field(at.Field)
-		same := had == has && bytes.Equal(before, after)
-		switch {
-		case isText(at):
-			marks += ", ?"
-			if has && after == nil {
-				after = []byte{} // not NULL
-			}
-			entry, changed = append(entry, after), changed || !same
-		case at.Kind != vectorAttr || same:
-		default:
-			if had {
-				if vector := indexable(at, before); vector == nil {
-					ix.failures--
-				} else if err := b.db.exec(fmt.Sprintf(`DELETE FROM vector_%d_%d WHERE rowid = ?`, ix.n, i), id); err != nil {
-					return err
-				}
-			}
-			if has {
-				insert := fmt.Sprintf(`INSERT INTO vector_%d_%d(rowid, vector) VALUES (?, ?)`, ix.n, i)
-				if vector := indexable(at, after); vector == nil {
-					ix.failures++
-				} else if err := b.db.exec(insert, id, vector); err != nil {
-					return err
-				}
-			}
+		if at.Kind != vectorAttr {
+			continue
 		}
+		before, after, same := values(at.Field)
+		if same {
+			continue
+		}
+		if vector := indexable(at, before); vector != nil {
+			remove := fmt.Sprintf(`DELETE FROM vector_%d_%d WHERE rowid = ?`, ix.n, i)
+			if err := b.db.exec(remove, id); err != nil {
+				return err
+			}
+		} else if before != nil {
+			ix.failures--
+		}
+		if vector := indexable(at, after); vector != nil {
+			insert := fmt.Sprintf(`INSERT INTO vector_%d_%d(rowid, vector) VALUES (?, ?)`, ix.n, i)
+			if err := b.db.exec(insert, id, vector); err != nil {
+				return err
+			}
+		} else if after != nil {
+			ix.failures++
+		}
+	}
+	entry, changed := []any{[]byte(key)}, was != is
+	for _, field := range ix.fields {
+		_, after, same := values(field)
+		entry, changed = append(entry, after), changed || !same
 	}
 	switch {
 	case !changed:
@@ -159,11 +182,22 @@ func (b *batch) reindex(ix *index, id int64, key string, old, now *document) err
 	case !was:
 		ix.documents++
 	}
-	return b.db.exec(sql+marks+`)`, entry...)
+	sql := fmt.Sprintf(`REPLACE INTO entry_%d VALUES (?%s)`, ix.n, strings.Repeat(", ?", len(ix.fields)))
+	return b.db.exec(sql, entry...)
 }
 
-// isText reports whether an attribute is one whose text can be searched.
-func isText(at *attribute) bool { return at.Kind == textAttr && !at.has("NOINDEX") }
+// fieldOf returns the value of a field, or nil if there is none. Where there are many it is faster than document.field,
+// which looks at all of them to see whether the document is a hash.
+func fieldOf(d *document, isHash bool, name string) []byte {
+	switch r, ok := d.fields[name]; {
+	case !isHash || !ok || r.gone:
+		return nil
+	case r.value == nil:
+		return []byte{}
+	default:
+		return r.value
+	}
+}
 
 // indexable returns a field's value as the vector that goes into the index, or nil if it is none. It must have the
 // right length, and only finite numbers. For COSINE it is scaled to the length 1, which a vector of zeros can't be.
@@ -186,9 +220,9 @@ func indexable(at *attribute, value []byte) []byte {
 	if square == 0 {
 		return nil
 	}
-	unit := make([]byte, 0, len(value))
+	length, unit := math.Sqrt(square), make([]byte, 0, len(value))
 	for i := 0; i < len(value); i += 4 {
-		unit = binary.LittleEndian.AppendUint32(unit, math.Float32bits(float32(component(value, i)/math.Sqrt(square))))
+		unit = binary.LittleEndian.AppendUint32(unit, math.Float32bits(float32(component(value, i)/length)))
 	}
 	return unit
 }
@@ -242,7 +276,8 @@ func (s *store) search(ctx context.Context, req *scatter.Request) (hits []scatte
 				hits, err = c.matching(fmt.Sprintf(`SELECT key, NULL FROM entry_%d ORDER BY key`, ix.n), req.K,
 					func([]byte) bool { return true })
 			} else {
-				hits, err = c.texts(ix, q.Field, req.K, func(text []byte) bool { return bytes.Contains(text, q.Substring) })
+				match := func(text []byte) bool { return bytes.Contains(text, q.Substring) }
+				hits, err = c.texts(ix, q.Field, req.K, match)
 			}
 		case scatter.Regex:
 			var match func([]byte) bool
@@ -254,22 +289,25 @@ func (s *store) search(ctx context.Context, req *scatter.Request) (hits []scatte
 		}
 		return err
 	})
-	return hits, err
+	if err != nil {
+		return nil, err
+	}
+	return hits, nil
 }
 
 // index returns the index of a name as it is in the transaction that is read from.
-func (c *conn) index(name string) (*index, error) {
-	var ix index
+func (c *conn) index(name string) (ix *index, err error) {
 	var corrupt error
-	err := c.each(func(row *sqlite3.Stmt) bool {
-		ix.n, ix.documents = row.ColumnInt64(0), row.ColumnInt64(1)
-		ix.schema, corrupt = decodeSchema(row.ColumnRawBlob(2))
+	err = c.each(func(row *sqlite3.Stmt) bool {
+		if ix, corrupt = newIndex(row.ColumnBlob(2, nil)); corrupt == nil {
+			ix.n, ix.documents = row.ColumnInt64(0), row.ColumnInt64(1)
+		}
 		return false
 	}, `SELECT n, documents, schema FROM idx WHERE name = ?`, []byte(name))
-	if err = errors.Join(err, corrupt); err == nil && ix.schema == nil {
+	if err = errors.Join(err, corrupt); err == nil && ix == nil {
 		err = fmt.Errorf("no such index: %q", name)
 	}
-	return &ix, err
+	return ix, err
 }
 
 // attribute returns the place of an attribute, which has to be of a kind.
@@ -296,14 +334,15 @@ func (c *conn) nearest(ix *index, q scatter.KNN, k int) ([]scatter.Hit[string], 
 	}
 	at := &ix.schema.Attributes[i]
 	if len(q.Vector) != at.Dim {
-		return nil, fmt.Errorf("a query vector of %d dimensions for field %q, which has %d", len(q.Vector), q.Field, at.Dim)
+		return nil, fmt.Errorf("a query vector of %d dimensions for field %q, which has %d",
+			len(q.Vector), q.Field, at.Dim)
 	}
 	var blob []byte
 	for _, x := range q.Vector {
 		blob = binary.LittleEndian.AppendUint32(blob, math.Float32bits(x))
 	}
 	if blob = indexable(at, blob); blob == nil {
-		return nil, fmt.Errorf("a query vector that isn't finite or, for COSINE, is all zeros")
+		return nil, errors.New("a query vector that isn't finite or, for COSINE, is all zeros")
 	}
 	table := fmt.Sprintf("vector_%d_%d", ix.n, i)
 	sql := `SELECT key, distance FROM ` + table + `(?, ?) AS near CROSS JOIN doc ON doc.id = near.rowid`
@@ -314,8 +353,8 @@ func (c *conn) nearest(ix *index, q scatter.KNN, k int) ([]scatter.Hit[string], 
 		sql = `SELECT key, distance FROM (SELECT id AS near, 1 - inner_product(?, vector) AS distance FROM ` + table +
 			` ORDER BY distance LIMIT ?) CROSS JOIN doc ON doc.id = near`
 	}
-	// Of documents that are equally near, the first ones by ID count. SQLite takes any. So more are asked for, until the
-	// last one is farther away than the last one wanted.
+	// Of documents that are equally near, the first ones by ID count, and SQLite takes any. So more are asked for,
+	// until the last one is farther away than the last one wanted.
 	for some := k + 16; ; some *= 8 {
 		some = min(some, int(ix.documents)+1) // one more than there can be
 		var hits []scatter.Hit[string]
@@ -337,12 +376,13 @@ func (c *conn) nearest(ix *index, q scatter.KNN, k int) ([]scatter.Hit[string], 
 }
 
 // texts returns the first k documents, by ID, that have a field which matches.
-func (c *conn) texts(ix *index, field string, k int, match func([]byte) bool) ([]scatter.Hit[string], error) {
-	i, err := ix.attribute(field, textAttr)
+func (c *conn) texts(ix *index, name string, k int, match func([]byte) bool) ([]scatter.Hit[string], error) {
+	i, err := ix.attribute(name, textAttr)
 	if err != nil {
 		return nil, err
 	}
-	sql := fmt.Sprintf(`SELECT key, a%d FROM entry_%d WHERE a%[1]d IS NOT NULL ORDER BY key`, i, ix.n)
+	text := fmt.Sprintf("text_%d", slices.Index(ix.fields, ix.schema.Attributes[i].Field))
+	sql := fmt.Sprintf(`SELECT key, %s FROM entry_%d WHERE %[1]s IS NOT NULL ORDER BY key`, text, ix.n)
 	return c.matching(sql, k, match)
 }
 
@@ -366,7 +406,8 @@ func matcher(ctx context.Context, pattern string, most int) (func(text []byte) b
 	}
 	if most > 0 {
 		if regexp.QuoteMeta(pattern) != pattern {
-			return nil, fmt.Errorf("a pattern with operators, %q, can't be matched with errors, only a plain text", pattern)
+			return nil, fmt.Errorf("with errors only a plain text can be looked for, not a pattern with operators: %q",
+				pattern)
 		}
 		runes := []rune(pattern)
 		return func(text []byte) bool { return containsAbout(ctx, text, runes, most) }, nil

@@ -37,7 +37,7 @@ type usage struct {
 // search in 150 is too much, and so is half a kilobyte of each that it is the proxy in. What is none of their doing
 // doesn't add up, and mostly passes, so that the least of several looks counts:
 //
-//   - goroutines, files: the store may open the last of its readers, or a node the last connection to another.
+//   - goroutines, files: gossip and metrics take some for a moment.
 //   - live: all that is kept on purpose is of fixed size, and there after the warm-up: ledgers, latencies of peers. But
 //     what is made while garbage is collected counts as reachable.
 //   - resident: the heap with its garbage, of which there may be as much again, and what Go and SQLite haven't given
@@ -93,14 +93,15 @@ func ownUsage(t *testing.T) (u usage) {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	u = usage{
-		name: "this process, the proxy in it", goroutines: runtime.NumGoroutine(), live: int(stats.HeapAlloc), exact: true,
+		name: "this process, the proxy in it", goroutines: runtime.NumGoroutine(), live: int(stats.HeapAlloc),
+		exact: true,
 	}
 	u.ask(t, os.Getpid())
 	return u
 }
 
-// nodeGOGC is the nodes' GOGC in these tests: their heaps are collected when they are larger by so many percent than
-// what was reachable the last time, and what that was follows from the size at which it comes.
+// nodeGOGC is the nodes' GOGC in these tests: their garbage is collected when the heap is larger by so many percent
+// than what was reachable the last time. What that was follows from the size at which it is to be collected.
 const nodeGOGC = 25
 
 // nodeUsage is a node's, as its metrics tell.
@@ -140,8 +141,7 @@ func metricsOf(t *testing.T, c *cluster, p *process) map[string]int {
 	return values
 }
 
-// search searches n times in all, by all of the clients at the same time, in all the ways that there are and some that
-// are in vain.
+// search searches n times in all, by all of the clients at the same time, in all ways that there are, some in vain.
 func (l *leakTest) search(n int) {
 	l.Helper()
 	group, ctx := errgroup.WithContext(l.Context())
@@ -151,12 +151,9 @@ func (l *leakTest) search(n int) {
 			for i := range n / len(l.clients) {
 				var err error
 				switch i % 10 {
-				case 0: // in a millisecond, so that the answer is partial, or late and an error
+				case 0: // in a millisecond, so that most answers are partial or errors
 					err = client.Do(ctx, "FT.SEARCH", "idx", "*=>[KNN 5 @L2 $v]", "TIMEOUT", 1, "PARAMS", 2, "v",
 						vectorBlob(randomVector(r))).Err()
-					if err != nil && strings.HasPrefix(err.Error(), "NOQUORUM ") {
-						err = nil
-					}
 				case 1:
 					if client.Do(ctx, "FT.SEARCH", "idx", "*=>[KNN 5 @L2 $v]", "PARAMS", 2, "v", "short").Err() == nil {
 						err = errors.New("a query vector of 5 bytes is no error")
@@ -168,7 +165,7 @@ func (l *leakTest) search(n int) {
 				default:
 					_, err = knn(metricL2, 1+r.IntN(20), randomVector(r)).ask(ctx, client)
 				}
-				if err != nil {
+				if err != nil && !noQuorum(err) {
 					return err
 				}
 			}
@@ -194,12 +191,12 @@ func newLeakTest(t *testing.T) *leakTest {
 	c, _ := newTestCluster(t, 5)
 	l := &leakTest{t, c, clientsOf(t, c), make(corpus)}
 	runAll(t, [][]any{corpusIndex()}, l.clients...)
-	runAll(t, l.docs.fill(rand.New(rand.NewPCG(3, 4)), 300), l.clients...)
+	runAll(t, l.docs.fill(rand.New(rand.NewPCG(3, 4)), 100), l.clients...)
 	return l
 }
 
-// look says what some nodes take up, and last this process, after a few searches that have garbage
-// collected. Of several looks, whose result so far is least, the least figures count.
+// look says what some nodes take up, and last this process, after a few searches that have garbage collected. Of
+// several looks, whose result so far is least, the least figures count.
 func (l *leakTest) look(nodes []*process, least []usage) []usage {
 	l.Helper()
 	l.search(60)

@@ -121,10 +121,9 @@ func startNode(cfg config, log *zap.Logger) (_ *node, err error) {
 		},
 		Replicas:      cfg.replicas,
 		Live:          n.live,
-		HedgeDelay:    100 * time.Millisecond,
 		HedgeQuantile: 0.95,
 		HedgeFloor:    5 * time.Millisecond,
-		HedgeShare:    1, // few nodes: one that is down is a large share of each plan
+		HedgeShare:    0.5, // few nodes: one that is down is a large share of each plan
 		LearnReserve:  true,
 	})
 	if err != nil {

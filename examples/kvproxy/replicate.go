@@ -204,7 +204,7 @@ func (n *node) read(ctx context.Context, keys []string) ([]document, error) {
 	}
 	failure := &noQuorumError{what: "read"}
 	ask(first)
-	hesitates := time.NewTimer(100 * time.Millisecond)
+	hesitates := time.NewTimer(20 * time.Millisecond)
 	defer hesitates.Stop()
 	for unknown > 0 {
 		if pending == 0 && rest == nil {

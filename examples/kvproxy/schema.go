@@ -134,7 +134,7 @@ func parseCreate(args [][]byte) (*schema, error) {
 	if a.err == nil && len(a.rest) == 0 {
 		a.fail("Fields arguments are missing")
 	}
-	names := make(map[string]bool)
+	names, vectors := make(map[string]bool), 0
 	for a.more() {
 		at := a.attribute()
 		switch {
@@ -143,6 +143,10 @@ func parseCreate(args [][]byte) (*schema, error) {
 			a.fail("Duplicate field in schema - %s", at.Name)
 		case len(s.Attributes) == maxAttributes:
 			a.fail("Schema is limited to %d fields", maxAttributes)
+		case at.Kind == vectorAttr && vectors == mostVectors:
+			a.fail("Schema is limited to %d vector fields", mostVectors)
+		case at.Kind == vectorAttr:
+			vectors++
 		}
 		names[at.Name] = true
 		s.Attributes = append(s.Attributes, at)

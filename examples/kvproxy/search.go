@@ -15,6 +15,9 @@ import (
 
 // Commands about indexes, and their searches.
 
+// maxIndexes is how many indexes there may be: each makes a node's writes and its start a little slower.
+const maxIndexes = 100
+
 // longest is the most time that a search may ask for by TIMEOUT.
 const longest = time.Minute
 
@@ -25,6 +28,8 @@ func (n *node) index(ctx context.Context, name string) (*schema, bool, error) {
 			return s, true, nil
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.timeout)
+	defer cancel()
 	docs, err := n.read(ctx, []string{indexKey(name)})
 	if err != nil || docs[0].kind() != stringKey {
 		return nil, false, err
@@ -42,6 +47,9 @@ func ftCreate(n *node, ctx context.Context, _ *client, w *writer, args [][]byte)
 	docs, err := n.read(ctx, []string{indexKey(s.Name)})
 	if err == nil && docs[0].kind() == stringKey {
 		err = errIndexExists
+	}
+	if err == nil && len(n.store.schemas()) >= maxIndexes {
+		err = fmt.Errorf("there are %d indexes already", maxIndexes)
 	}
 	if err == nil {
 		err = n.changeStored(ctx, indexKey(s.Name), &docs[0], func(at version) document {
@@ -142,6 +150,7 @@ func ftRegex(n *node, ctx context.Context, _ *client, w *writer, args [][]byte) 
 func (n *node) find(ctx context.Context, w *writer, command string, args [][]byte,
 	parse func([][]byte, func(string) (*schema, bool)) (*searchQuery, error),
 ) {
+	began := time.Now()
 	var unread error
 	q, err := parse(args, func(name string) (*schema, bool) {
 		s, ok, err := n.index(ctx, name)
@@ -159,11 +168,10 @@ func (n *node) find(ctx context.Context, w *writer, command string, args [][]byt
 	if q.timeout > 0 {
 		timeout = min(q.timeout, longest)
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithDeadline(ctx, began.Add(timeout))
 	defer cancel()
-	searching, cancel := context.WithTimeout(ctx, timeout*4/5)
+	searching, cancel := context.WithDeadline(ctx, began.Add(timeout*4/5))
 	defer cancel()
-	began := time.Now()
 	resp, err := n.search(searching, q.request)
 	l := ledger{at: began, query: command + " " + shown(args), elapsed: time.Since(began)}
 	if resp != nil {
@@ -218,6 +226,10 @@ func (n *node) search(ctx context.Context, req *scatter.Request) (*scatter.Respo
 		resp, err := n.searcher.Search(ctx, req)
 		if before%2 == 0 && before == n.generation.Load() || ctx.Err() != nil {
 			return resp, err
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -146,8 +145,9 @@ func (s *server) run(command command, c *client, w *writer, cmd redcon.Command) 
 		}
 	}()
 	limit := keyTime
-	if bytes.HasPrefix(bytes.ToLower(cmd.Args[0]), []byte("ft.")) {
-		limit = longest // they have limits of their own
+	switch strings.ToLower(string(cmd.Args[0])) {
+	case "ft.search", "ft.regex", "ft.dropindex":
+		limit = longest // searches have a limit of their own
 	}
 	ctx, cancel := context.WithTimeout(s.node.ending, limit)
 	defer cancel()

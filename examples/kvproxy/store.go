@@ -53,7 +53,7 @@ const (
 )
 
 const (
-	maxKey      = 64 << 10 // bytes
+	maxKey      = 4 << 10  // bytes: so short that a reply has room for as many as a search may find
 	maxDocument = 60 << 20 // bytes of its encoding; a peer's reply has room for one
 	maxGroup    = 256      // calls that share a transaction
 	maxMemory   = 512 << 20
@@ -185,11 +185,13 @@ func (s *store) load() error {
 	}
 	var corrupt error
 	err = s.db.each(func(row *sqlite3.Stmt) bool {
-		ix := index{n: row.ColumnInt64(0), text: row.ColumnBlob(1, nil)}
-		ix.documents, ix.failures = row.ColumnInt64(2), row.ColumnInt64(3)
-		ix.schema, corrupt = decodeSchema(ix.text)
-		st.indexes = append(st.indexes, ix)
-		return corrupt == nil
+		var ix *index
+		if ix, corrupt = newIndex(row.ColumnBlob(1, nil)); corrupt != nil {
+			return false
+		}
+		ix.n, ix.documents, ix.failures = row.ColumnInt64(0), row.ColumnInt64(2), row.ColumnInt64(3)
+		st.indexes = append(st.indexes, *ix)
+		return true
 	}, `SELECT n, schema, documents, failures FROM idx ORDER BY name`)
 	s.state.Store(st)
 	return errors.Join(err, corrupt)

@@ -21,6 +21,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/scatterknn/scatter"
@@ -230,6 +231,19 @@ func (o *oracle) check(t *testing.T, s *store) {
 			t.Fatalf("%q is %+v with digest %x, want %+v with %x", key, docs[i], sums[i], want, sum)
 		}
 	}
+	var order []string
+	for seq, more := int64(0), true; more; {
+		var page []stamp
+		if page, seq, more, err = s.since(ctx, seq, 7, func(string) bool { return true }); err != nil || len(page) > 7 {
+			t.Fatal(page, err)
+		}
+		for _, st := range page {
+			order = append(order, st.key)
+		}
+	}
+	if !slices.Equal(order, o.order) {
+		t.Fatalf("changed were %q, want %q", order, o.order)
+	}
 	var schemas, want []string
 	for _, sch := range s.schemas() {
 		schemas = append(schemas, string(sch.encode()))
@@ -367,6 +381,9 @@ func testStoreAgainstOracle(t *testing.T, r *rand.Rand, steps int) {
 		return change{key, doc}
 	}
 
+	wanted := func(key string) bool { return key[len(key)-1]%2 == 0 }
+	follower, followed := make(map[string]uint64), int64(0)
+
 	for range steps {
 		switch p := r.IntN(100); {
 		case p < 60:
@@ -386,24 +403,19 @@ func testStoreAgainstOracle(t *testing.T, r *rand.Rand, steps int) {
 			}
 			o.apply(changes)
 
-		case p < 70: // pages of changes
-			var seq int64
-			var got, want []string
-			wanted := func(key string) bool { return key[len(key)-1]%2 == 0 }
+		case p < 70: // another node that follows
 			for more := true; more; {
-				page, next, m, err := s.since(ctx, seq, 1+r.IntN(20), wanted)
+				page, next, m, err := s.since(ctx, followed, 1+r.IntN(20), wanted)
 				if err != nil {
 					t.Fatal(err)
 				}
 				for _, st := range page {
-					doc := o.docs[st.key]
-					if st.sum != digest(doc.encode()) {
-						t.Fatalf("digest of %q is %x", st.key, st.sum)
+					if !wanted(st.key) {
+						t.Fatalf("%q isn't wanted", st.key)
 					}
-					got = append(got, st.key)
+					follower[st.key] = st.sum
 				}
-				seq, more = next, m
-				if r.IntN(4) == 0 { // what changes meanwhile comes later
+				if followed, more = next, m; more && r.IntN(4) == 0 { // something changes meanwhile
 					c := oneChange()
 					if err := s.apply(ctx, []change{c}); err != nil {
 						t.Fatal(err)
@@ -411,22 +423,13 @@ func testStoreAgainstOracle(t *testing.T, r *rand.Rand, steps int) {
 					o.apply([]change{c})
 				}
 			}
-			for _, key := range o.order {
-				if wanted(key) {
-					want = append(want, key)
+			for key, doc := range o.docs {
+				if wanted(key) && follower[key] != digest(doc.encode()) {
+					t.Fatalf("%q was missed", key)
 				}
 			}
-			seen := make(map[string]bool)
-			slices.Reverse(got)
-			got = slices.DeleteFunc(got, func(key string) bool { twice := seen[key]; seen[key] = true; return twice })
-			slices.Reverse(got)
-			if missed := slices.DeleteFunc(want, func(key string) bool { return seen[key] }); len(missed) > 0 {
-				if _, _, more, err := s.since(ctx, seq, 1000, wanted); err != nil || !more && len(missed) > 0 {
-					rest, _, _, _ := s.since(ctx, seq, 1000, wanted)
-					if len(rest) != len(missed) {
-						t.Fatalf("missed %q", missed)
-					}
-				}
+			if page, _, _, err := s.since(ctx, followed, 1, wanted); len(page) > 0 || err != nil {
+				t.Fatal(page, err)
 			}
 
 		case p < 97:
@@ -472,7 +475,7 @@ func testStoreAgainstOracle(t *testing.T, r *rand.Rand, steps int) {
 			if err != nil {
 				t.Fatalf("%+v of %+v: %v", req, sch, err)
 			}
-			sameHits(t, fmt.Sprintf("%+v of %+v", req, a), got, want, req.K, a.Kind == vectorAttr && a.Metric == metricCosine)
+			sameHits(t, fmt.Sprintf("%+v of %+v", req, a), got, want, req.K, a.Metric == metricCosine)
 
 		case p < 99:
 			o.check(t, s)
@@ -553,12 +556,13 @@ func TestNearestAmongEquals(t *testing.T) {
 		for _, q := range [][]float32{{x, x}, {x, -x}, {1, 0}, {3e38, -1e38}} {
 			want := o.knn(sch, at, q)
 			for _, k := range []int{1, 72, 428, 500, maxHits} {
-				hits, err := s.search(t.Context(), &scatter.Request{Table: "i", K: k, Query: scatter.KNN{Field: at.Name, Vector: q}})
+				knn := scatter.KNN{Field: at.Name, Vector: q}
+				hits, err := s.search(t.Context(), &scatter.Request{Table: "i", K: k, Query: knn})
 				if err != nil || len(hits) != min(k, len(docs)) || !slices.IsSortedFunc(hits, byScore) {
 					t.Fatal(hits, err)
 				}
-				if at.Metric == metricL2 && want[len(want)-1].Score > 1e38 { // at float32's limit it may be rounded earlier
-					continue
+				if at.Metric == metricL2 && want[len(want)-1].Score > 1e38 {
+					continue // at float32's limit it may be rounded earlier
 				}
 				sameHits(t, fmt.Sprintf("%s %v %v", at.Name, x, q), hits, want, k, at.Metric == metricCosine)
 			}
@@ -573,7 +577,8 @@ func TestNearest(t *testing.T) {
 	sch := &schema{Name: "i", Prefixes: []string{""}}
 	const dim = 33
 	for _, m := range []metric{metricL2, metricCosine, metricIP} {
-		sch.Attributes = append(sch.Attributes, attribute{Field: "v", Name: string(m), Kind: vectorAttr, Dim: dim, Metric: m})
+		at := attribute{Field: "v", Name: string(m), Kind: vectorAttr, Dim: dim, Metric: m}
+		sch.Attributes = append(sch.Attributes, at)
 	}
 	mustApply(t, s, defined(1, sch))
 	vector := func() []float32 {
@@ -587,20 +592,23 @@ func TestNearest(t *testing.T) {
 	for range 5 {
 		var changes []change
 		for range 500 { // some of them change vectors that there are
-			changes = append(changes, change{fmt.Sprint("d", r.IntN(1500)), hashOf(2+version(r.IntN(9)), "v", blobOf(vector()...))})
+			doc := hashOf(2+version(r.IntN(9)), "v", blobOf(vector()...))
+			changes = append(changes, change{fmt.Sprint("d", r.IntN(1500)), doc})
 		}
 		mustApply(t, s, changes...)
 		o.apply(changes)
 		for range 20 {
 			q := vector()
 			for _, at := range sch.Attributes {
-				hits, err := s.search(t.Context(), &scatter.Request{Table: "i", K: 20, Query: scatter.KNN{Field: at.Name, Vector: q}})
+				knn := scatter.KNN{Field: at.Name, Vector: q}
+				hits, err := s.search(t.Context(), &scatter.Request{Table: "i", K: 20, Query: knn})
 				if err != nil {
 					t.Fatal(err)
 				}
 				want := o.knn(sch, at, q)
 				for i, h := range hits {
-					if h.ID != want[i].ID || math.Abs(float64(h.Score-want[i].Score)) > 1e-6*max(1, math.Abs(float64(want[i].Score))) {
+					off := math.Abs(float64(h.Score - want[i].Score))
+					if h.ID != want[i].ID || off > 1e-6*max(1, math.Abs(float64(h.Score))) {
 						t.Fatalf("%s: hit %d is %v, want %v", at.Name, i, h, want[i])
 					}
 				}
@@ -617,7 +625,8 @@ func TestSearchErrors(t *testing.T) {
 		{Field: "t", Name: "t", Kind: textAttr}, {Field: "g", Name: "g", Kind: tagAttr},
 		{Field: "t", Name: "silent", Kind: textAttr, Flags: []string{"NOINDEX"}},
 	}}))
-	two, nan := []float32{1, 2}, float32(math.NaN())
+	two, nan := []float32{1, 2}, []float32{1, float32(math.NaN())}
+	const directionless = "a query vector that isn't finite or, for COSINE, is all zeros"
 	for _, test := range []struct {
 		table string
 		k     int
@@ -632,16 +641,17 @@ func TestSearchErrors(t *testing.T) {
 		{"i", 1, scatter.KNN{Field: "t", Vector: two}, `field "t" of index "i" is TEXT, not VECTOR`},
 		{"i", 1, scatter.KNN{Field: "v", Vector: two[:1]}, `a query vector of 1 dimensions for field "v", which has 2`},
 		{"i", 1, scatter.KNN{Field: "v"}, `a query vector of 0 dimensions for field "v", which has 2`},
-		{"i", 1, scatter.KNN{Field: "v", Vector: []float32{1, nan}}, "a query vector that isn't finite or, for COSINE, is all zeros"},
-		{"i", 1, scatter.KNN{Field: "c", Vector: []float32{0, 0}}, "a query vector that isn't finite or, for COSINE, is all zeros"},
+		{"i", 1, scatter.KNN{Field: "v", Vector: nan}, directionless},
+		{"i", 1, scatter.KNN{Field: "c", Vector: []float32{0, 0}}, directionless},
 		{"i", 1, scatter.Text{Field: "v", Substring: []byte("x")}, `field "v" of index "i" is VECTOR, not TEXT`},
 		{"i", 1, scatter.Text{Field: "g", Substring: []byte("x")}, `field "g" of index "i" is TAG, not TEXT`},
 		{"i", 1, scatter.Text{Substring: []byte("x")}, `no field "" in index "i"`},
 		{"i", 1, scatter.Text{Field: "silent", Substring: []byte("x")}, `field "silent" of index "i" is NOINDEX`},
 		{"i", 1, scatter.Regex{Field: "t", Pattern: "("}, "pattern: error parsing regexp: missing closing ): `(`"},
 		{"i", 1, scatter.Regex{Field: "t", Pattern: "a.b", MaxErrors: 1},
-			`a pattern with operators, "a.b", can't be matched with errors, only a plain text`},
-		{"i", 1, scatter.Regex{Field: "t", Pattern: strings.Repeat("a", 1001)}, "a pattern of 1001 bytes, more than 1000"},
+			`with errors only a plain text can be looked for, not a pattern with operators: "a.b"`},
+		{"i", 1, scatter.Regex{Field: "t", Pattern: strings.Repeat("a", 1001)},
+			"a pattern of 1001 bytes, more than 1000"},
 		{"i", 1, scatter.Regex{Field: "u", Pattern: "a"}, `no field "u" in index "i"`},
 		{"i", 1, nil, "a query of a kind that isn't known: <nil>"},
 	} {
@@ -658,19 +668,22 @@ func TestSearchErrors(t *testing.T) {
 func TestApplyErrors(t *testing.T) {
 	s := newTestStore(t, t.TempDir())
 	doc := hashOf(1, "f", "v")
+	str := func(value string) document { return document{text: register{at: 1, value: []byte(value)}} }
 	at := attribute{Field: "v", Name: "v", Kind: vectorAttr, Metric: metricL2}
+	many := slices.Repeat([]attribute{{Field: "v", Name: "v", Kind: vectorAttr, Dim: 1, Metric: metricL2}}, 33)
 	for _, test := range []struct {
 		change change
 		want   string
 	}{
 		{change{"", doc}, `write "": no such kind of key`},
 		{change{"x", doc}, `write "x": no such kind of key`},
-		{change{"d" + strings.Repeat("k", maxKey), doc}, "the key has 65537 bytes, more than 65536"},
+		{change{"d" + strings.Repeat("k", maxKey), doc}, "the key has 4097 bytes, more than 4096"},
 		{change{"dk", hashOf(1, "f", make([]byte, maxDocument))}, "bytes, more than 62914560"},
-		{change{"ia", document{text: register{at: 1, value: []byte("?")}}}, `write "ia": decode schema: invalid character`},
+		{change{"ia", str("?")}, `write "ia": decode schema: invalid character`},
 		{change{"ia", document{text: register{at: 1}}}, `write "ia": decode schema: unexpected end`},
 		{change{"ia", defined(1, &schema{Name: "b"}).doc}, `write "ia": the schema is that of index "b"`},
 		{defined(1, &schema{Name: "a", Attributes: []attribute{at}}), `attribute "v" is invalid`},
+		{defined(1, &schema{Name: "a", Attributes: many}), "more than 32 vector fields"},
 	} {
 		err := s.apply(t.Context(), []change{{"dgood", doc}, test.change})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
@@ -744,7 +757,17 @@ func TestApplyAtTheSameTime(t *testing.T) {
 	}
 	close(hold)
 	wg.Wait()
-	o.order = slices.Collect(maps.Keys(o.docs))
+	page, _, _, err := s.since(t.Context(), 0, 1000, func(string) bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.order = nil // any
+	for _, st := range page {
+		o.order = append(o.order, st.key)
+	}
+	if len(o.order) != len(o.docs) {
+		t.Errorf("%d documents, want %d", len(o.order), len(o.docs))
+	}
 	o.check(t, s)
 }
 
@@ -773,7 +796,8 @@ func TestReadersDontWaitForTheWriter(t *testing.T) {
 	}()
 	<-held
 	search := func() string {
-		hits, err := s.search(t.Context(), &scatter.Request{Table: "i", K: 9, Query: scatter.Regex{Field: "t", Pattern: "new|old"}})
+		regex := scatter.Regex{Field: "t", Pattern: "new|old"}
+		hits, err := s.search(t.Context(), &scatter.Request{Table: "i", K: 9, Query: regex})
 		return fmt.Sprint(hits, err)
 	}
 	docs, err := s.get(t.Context(), []string{"dk", "dl"})
@@ -792,6 +816,21 @@ func TestReadersDontWaitForTheWriter(t *testing.T) {
 	}
 	o.apply(changes)
 	o.check(t, s)
+
+	// What one call reads is from one transaction, whatever is written meanwhile.
+	err = s.read(t.Context(), s.readers, func(c *conn) error {
+		for range 3 {
+			_, body, err := c.stored("dk")
+			if doc := o.docs["dk"]; err != nil || !bytes.Equal(body, doc.encode()) {
+				t.Errorf("%x, %v", body, err)
+			}
+			mustApply(t, s, change{"dk", hashOf(3, "t", "newer")})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // untilAsked is a context that is over once it was asked for its error so often.
@@ -870,11 +909,12 @@ func TestStoreClosed(t *testing.T) {
 				var err error
 				switch i % 4 {
 				case 0:
-					err = s.apply(context.Background(), []change{{fmt.Sprintf("d%d", i), hashOf(version(j+1), "f", "v")}})
+					err = s.apply(context.Background(), []change{{fmt.Sprint("d", i), hashOf(version(j+1), "f", "v")}})
 				case 1:
 					_, err = s.get(context.Background(), []string{"d1", "d2"})
 				case 2:
-					_, err = s.search(context.Background(), &scatter.Request{Table: "none", K: 1, Query: scatter.Text{}})
+					req := &scatter.Request{Table: "none", K: 1, Query: scatter.Text{}}
+					_, err = s.search(context.Background(), req)
 					if err != nil && err != errClosed && err.Error() == `no such index: "none"` {
 						err = nil
 					}
@@ -902,6 +942,33 @@ func TestStoreClosed(t *testing.T) {
 		}
 	}
 	wg.Wait()
+	for round := range 5 { // with calls that wait for the writer
+		s, err := openStore(filepath.Join(dir, fmt.Sprint(round)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hold, held := make(chan struct{}), make(chan struct{})
+		wg.Go(func() {
+			s.write(context.Background(), func(*batch) error { close(held); <-hold; return nil })
+		})
+		<-held
+		for i := range 10 {
+			wg.Go(func() {
+				err := s.apply(context.Background(), []change{{fmt.Sprint("d", i), hashOf(1, "f", "v")}})
+				if err != nil && err != errClosed {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Go(func() {
+			if err := s.close(); err != nil {
+				t.Error(err)
+			}
+		})
+		<-s.ending
+		close(hold)
+		wg.Wait()
+	}
 	if _, err := os.Stat(filepath.Join(dir, "made", "if need be", "store.db-wal")); !errors.Is(err, os.ErrNotExist) {
 		t.Error("the log is left behind:", err)
 	}
@@ -912,7 +979,8 @@ func TestStoreClosed(t *testing.T) {
 	if _, err := openStore(file); err == nil || !strings.Contains(err.Error(), "not a directory") {
 		t.Error(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "store.db"), bytes.Repeat([]byte("no database"), 1000), 0o666); err != nil {
+	garbage := bytes.Repeat([]byte("no database"), 1000)
+	if err := os.WriteFile(filepath.Join(dir, "store.db"), garbage, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := openStore(dir); err == nil || !strings.Contains(err.Error(), "not a database") {
@@ -920,9 +988,13 @@ func TestStoreClosed(t *testing.T) {
 	}
 }
 
-func TestMeta(t *testing.T) {
+// What isn't a document is kept, too.
+func TestStoreReopened(t *testing.T) {
 	dir := t.TempDir()
 	s := newTestStore(t, dir)
+	if len(s.name()) != 16 || s.epoch() == 0 || s.latest() != 0 {
+		t.Errorf("%q, %x, %d", s.name(), s.epoch(), s.latest())
+	}
 	for _, name := range []string{"a", "", "a\x00b", "é"} {
 		if value, err := s.meta(t.Context(), name); err != nil || value != nil {
 			t.Errorf("%q is %q, %v", name, value, err)
@@ -936,10 +1008,66 @@ func TestMeta(t *testing.T) {
 			}
 		}
 	}
-	s.close()
+	mustApply(t, s, change{"da", hashOf(math.MaxUint64, "f", "v")}, change{"db", hashOf(1, "f", "v")})
+	epoch, name := s.epoch(), s.name()
+	if err := s.close(); err != nil {
+		t.Error(err)
+	}
 	s = newTestStore(t, dir)
+	if s.epoch() != epoch || s.name() != name || s.latest() != math.MaxUint64 {
+		t.Errorf("%q, %x, %x", s.name(), s.epoch(), s.latest())
+	}
 	if value, err := s.meta(t.Context(), "a\x00b"); err != nil || string(value) != "\x00" {
 		t.Errorf("%q, %v", value, err)
+	}
+	if other := newTestStore(t, t.TempDir()); other.epoch() == epoch || other.name() == name {
+		t.Error("two stores are the same")
+	}
+}
+
+// The log doesn't grow without end, even if there is always a search that reads from it.
+func TestLogStartsOver(t *testing.T) {
+	dir := t.TempDir()
+	s := newTestStore(t, dir)
+	at := attribute{Field: "t", Name: "t", Kind: textAttr}
+	mustApply(t, s, defined(1, &schema{Name: "i", Prefixes: []string{""}, Attributes: []attribute{at}}),
+		change{"dk", hashOf(1, "t", "x")})
+	done, began := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 2 { // each ends when the other has begun
+		wg.Go(func() {
+			for n := i; ; n++ {
+				err := s.each(t.Context(), "i", func(string) {
+					if n > 0 {
+						select {
+						case began <- struct{}{}:
+						case <-done:
+						}
+					}
+					select {
+					case <-began:
+					case <-done:
+					}
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-time.After(time.Millisecond):
+				case <-done:
+					return
+				}
+			}
+		})
+	}
+	const page, large = 8192, 1 << 20
+	for n := range version(3 * endlessLog / 2 * page / large) {
+		mustApply(t, s, change{"dl", hashOf(n+1, "f", strings.Repeat(string(rune('a'+n%26)), large))})
+	}
+	close(done)
+	wg.Wait()
+	if info, err := os.Stat(filepath.Join(dir, "store.db-wal")); err != nil || info.Size() > 5*endlessLog/4*page {
+		t.Errorf("%v, %v", info, err)
 	}
 }
 
@@ -1112,7 +1240,8 @@ func TestContainsAbout(t *testing.T) {
 		text, pattern string
 		edits         int
 	}{
-		{"", "", 0}, {"abc", "", 0}, {"", "abc", 3}, {"xxabcxx", "abc", 0}, {"xxabxx", "abc", 1}, {"xxaxbcxx", "abc", 1},
+		{"", "", 0}, {"abc", "", 0}, {"", "abc", 3},
+		{"xxabcxx", "abc", 0}, {"xxabxx", "abc", 1}, {"xxaxbcxx", "abc", 1},
 		{"kitten", "sitting", 3}, {"größer", "grosser", 3}, {"größer", "groß", 1}, {"\xff", "\uFFFD", 0},
 		{"a surgery by a surgeon", "survey", 2},
 	} {
@@ -1137,5 +1266,77 @@ func TestContainsAbout(t *testing.T) {
 		if got := containsAbout(t.Context(), []byte(string(text)), pattern, most); got != want {
 			t.Fatalf("%q in %q with %d edits: %v", string(pattern), string(text), most, got)
 		}
+	}
+}
+
+// vectorOf128 is one of 128 dimensions.
+func vectorOf128(r *rand.Rand) []float32 {
+	v := make([]float32, 128)
+	for i := range v {
+		v[i] = float32(r.NormFloat64())
+	}
+	return v
+}
+
+// What a node has of 100,000 documents in a cluster of 5, by each kind of search.
+func BenchmarkStoreSearch(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 2))
+	s := newTestStore(b, b.TempDir())
+	sch := &schema{Name: "i", Prefixes: []string{""}, Attributes: []attribute{{Field: "t", Name: "t", Kind: textAttr}}}
+	queries := map[string]scatter.Query{
+		"Text":  scatter.Text{Field: "t", Substring: []byte("59999")},
+		"Regex": scatter.Regex{Field: "t", Pattern: "5999[0-9] of"},
+		"about": scatter.Regex{Field: "t", Pattern: "number 59999", MaxErrors: 2},
+	}
+	for _, m := range []metric{metricL2, metricCosine, metricIP} {
+		name := string(m)
+		at := attribute{Field: "v", Name: name, Kind: vectorAttr, Dim: 128, Metric: m}
+		sch.Attributes = append(sch.Attributes, at)
+		queries[name] = scatter.KNN{Field: name, Vector: vectorOf128(r)}
+	}
+	for part := range 100 {
+		var changes []change
+		for n := part * 600; n < (part+1)*600; n++ {
+			text := fmt.Sprintf("document number %d of a corpus of texts that are as long as a title often is", n)
+			changes = append(changes, change{fmt.Sprint("d", n), hashOf(1, "v", blobOf(vectorOf128(r)...), "t", text)})
+		}
+		mustApply(b, s, changes...)
+	}
+	mustApply(b, s, defined(1, sch))
+	for _, name := range slices.Sorted(maps.Keys(queries)) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				hits, err := s.search(b.Context(), &scatter.Request{Table: "i", K: 10, Query: queries[name]})
+				if err != nil || len(hits) == 0 {
+					b.Fatal(hits, err)
+				}
+			}
+		})
+	}
+}
+
+// New documents with a vector, each by a call of its own.
+func BenchmarkStoreApply(b *testing.B) {
+	for _, callers := range []int{1, 8, 64} {
+		b.Run(fmt.Sprint(callers), func(b *testing.B) {
+			s := newTestStore(b, b.TempDir())
+			at := attribute{Field: "v", Name: "v", Kind: vectorAttr, Dim: 128, Metric: metricL2}
+			mustApply(b, s, defined(1, &schema{Name: "i", Prefixes: []string{""}, Attributes: []attribute{at}}))
+			var last atomic.Int64
+			var wg sync.WaitGroup
+			b.ResetTimer()
+			for caller := range uint64(callers) {
+				wg.Go(func() {
+					r := rand.New(rand.NewPCG(1, caller))
+					vector := vectorOf128(r)
+					for n := last.Add(1); n <= int64(b.N); n = last.Add(1) {
+						vector[r.IntN(128)]++
+						mustApply(b, s, change{fmt.Sprintf("d%x", r.Uint64()), hashOf(1, "v", blobOf(vector...))})
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "docs/s")
+		})
 	}
 }
