@@ -294,3 +294,64 @@ func TestChaos(t *testing.T) {
 	t.Logf("%d writes, %d failed; %d searches, %d partial", l.writes.Load(), l.failed.Load(), l.searches.Load(),
 		l.partial.Load())
 }
+
+// A node that is started where those are down who have what it lacks knows that it lacks something.
+func TestStartedAgainAlone(t *testing.T) {
+	c, proxy := newTestCluster(t, 3)
+	if err := proxy.Do(t.Context(), "FT.CREATE", "idx", "PREFIX", 1, "doc:", "SCHEMA", "title", "TEXT").Err(); err != nil {
+		t.Fatal(err)
+	}
+	a, b, late := c.nodes[0], c.nodes[1], c.nodes[2]
+	late.kill(t)
+	const documents = 50
+	for i := range documents {
+		if err := proxy.HSet(t.Context(), fmt.Sprint("doc:", i), "title", "a title").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.kill(t)
+	b.kill(t)
+	if err := late.start(); err != nil {
+		t.Fatal(err)
+	}
+	look := func() found { // with all of it, or an error, or a warning
+		f := everything(t.Context(), proxy)
+		if f.err == nil && len(f.warnings) == 0 && len(f.ids) != documents {
+			t.Fatalf("a search that calls itself whole has %d of %d documents", len(f.ids), documents)
+		}
+		if title, err := proxy.HGet(t.Context(), "doc:7", "title").Result(); title != "a title" &&
+			(err == nil || !strings.HasPrefix(err.Error(), "NOQUORUM")) {
+			t.Fatalf("a document that was acknowledged is %q, %v", title, err)
+		}
+		return f
+	}
+	up := func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, ok := c.proxy.statuses(ctx, c.proxy.view.Load())["node3"]
+		return ok
+	}
+	for began, looks := time.Now(), 0; looks < 20; { // since it is up
+		if up() {
+			looks++
+		}
+		look()
+		if time.Since(began) > time.Minute {
+			t.Fatal("it isn't up after a minute")
+		}
+	}
+	if err := a.start(); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); ; {
+		if f := look(); f.err == nil && len(f.warnings) == 0 {
+			break
+		}
+		if time.Since(began) > time.Minute {
+			t.Fatal("no whole search after a minute")
+		}
+	}
+	if err := b.start(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -26,9 +26,9 @@ func TestCurrencyLastsSoLongAsPulls(t *testing.T) {
 			{[]scatter.PeerID{"a", "b"}, 1}, {[]scatter.PeerID{"b", "c"}, 1}, {[]scatter.PeerID{"a", "b", "c", "d"}, 2},
 		}, []scatter.PeerID{"a", "b", "c", "d"}, true)
 		check(false)
-		c.brought("b", time.Now())
+		c.brought("b", time.Now(), false)
 		check(false)
-		c.brought("d", time.Now())
+		c.brought("d", time.Now(), false)
 		check(true)
 		time.Sleep(freshFor - 1)
 		check(true)
@@ -36,8 +36,8 @@ func TestCurrencyLastsSoLongAsPulls(t *testing.T) {
 		check(false)
 		began := time.Now()
 		time.Sleep(freshFor / 2)
-		c.brought("a", began)
-		c.brought("c", began)
+		c.brought("a", began, false)
+		c.brought("c", began, false)
 		check(true)
 		time.Sleep(freshFor / 2)
 		check(false)
@@ -51,7 +51,7 @@ func TestCurrencyOnNewRing(t *testing.T) {
 		if c.current() {
 			t.Errorf("current after %d pulls", i)
 		}
-		if settled := c.brought(peer, time.Now()); settled != (peer == "c") {
+		if settled := c.brought(peer, time.Now(), peer == "b"); settled != (peer == "c") {
 			t.Errorf("after %s settled is %t", peer, settled)
 		}
 	}
@@ -77,11 +77,13 @@ func TestFreshAssumesTheWorstAtFirst(t *testing.T) {
 		c := currency{started: time.Now()}
 		left := func(peer scatter.PeerID) time.Duration {
 			parts := c.fresh([]member{{name: peer}})
-			if len(parts) == 0 {
-				return 0
+			for i := 0; i < len(parts); i += 2 {
+				if string(parts[i]) == string(peer) {
+					us, _ := strconv.Atoi(string(parts[i+1]))
+					return time.Duration(us-1) * time.Microsecond
+				}
 			}
-			us, _ := strconv.Atoi(string(parts[1]))
-			return time.Duration(us-1) * time.Microsecond
+			return 0
 		}
 		if got := left("a"); got != freshFor {
 			t.Errorf("%v at the start, want %v", got, freshFor)
@@ -121,7 +123,7 @@ func TestNeedsMeetEachMajority(t *testing.T) {
 		for i := range nodes {
 			if peer := scatter.PeerID(fmt.Sprint("n", i)); peer != self && r.IntN(2) == 0 {
 				pulled[peer] = true
-				c.brought(peer, time.Now())
+				c.brought(peer, time.Now(), false)
 			}
 		}
 		want := true
@@ -146,4 +148,29 @@ func TestNeedsMeetEachMajority(t *testing.T) {
 			t.Errorf("%d nodes, %d replicas, pulled from %v: current, but a majority is unseen", nodes, replicas, pulled)
 		}
 	}
+}
+
+// Who was current when another ended remains so. Who wasn't, or has been started since, doesn't become so by that.
+func TestNobodyThereProlongs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := currency{started: time.Now()}
+		c.require([]need{{[]scatter.PeerID{"a"}, 1}}, []scatter.PeerID{"a"}, true)
+		c.brought("a", time.Now(), true)
+		if c.current() {
+			t.Error("current by a node that was never there")
+		}
+		c.brought("a", time.Now(), false)
+		for range 10 {
+			time.Sleep(freshFor - 1)
+			c.brought("a", time.Now(), true)
+			if !c.current() {
+				t.Fatalf("not current %v after the last pull", time.Since(c.started))
+			}
+		}
+		time.Sleep(freshFor)
+		c.brought("a", time.Now(), true)
+		if c.current() {
+			t.Error("current after it was not")
+		}
+	})
 }

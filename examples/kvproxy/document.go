@@ -120,6 +120,15 @@ func (d *document) kind() kind {
 	return noKey
 }
 
+// without returns the version by which a hash is cleared of a string that somebody has set at the same time, lest that
+// comes up when the hash has no fields any more; 0 if there is none.
+func (d *document) without() version {
+	if d.text.at == 0 {
+		return 0
+	}
+	return d.text.at + 1
+}
+
 // field returns the value of a field, if the document is a hash that has it.
 func (d *document) field(name string) ([]byte, bool) {
 	r, ok := d.fields[name]

@@ -172,7 +172,7 @@ func hsetCommand(n *node, ctx context.Context, _ *client, w *writer, args [][]by
 				}
 				fields[name] = register{at: at, value: args[i+1]}
 			}
-			return document{fields: fields}
+			return document{cleared: doc.without(), fields: fields}
 		})
 	}
 	if err != nil {
@@ -239,7 +239,7 @@ func hdelCommand(n *node, ctx context.Context, _ *client, w *writer, args [][]by
 			for name := range names {
 				fields[name] = register{at: at, gone: true}
 			}
-			return document{fields: fields}
+			return document{cleared: doc.without(), fields: fields}
 		})
 	}
 	if err != nil {

@@ -162,6 +162,7 @@ func startNode(cfg config, log *zap.Logger) (_ *node, err error) {
 // stop ends what startNode began, politely for as long as ctx lasts.
 func (n *node) stop(ctx context.Context) {
 	n.stop1.Do(func() {
+		defer context.AfterFunc(ctx, n.end)()
 		if n.server != nil {
 			n.server.stop()
 		}
@@ -346,8 +347,11 @@ type doer interface {
 func (n *node) do(v *view, peer scatter.PeerID, deadline time.Time, op string, args [][]byte,
 	done func(parts [][]byte, err error),
 ) {
-	n.peer(v, peer).do(deadline, op, append([][]byte{[]byte(v.fingerprint)}, args...), done)
+	n.peer(v, peer).do(deadline, op, append([][]byte{v.address(peer)}, args...), done)
 }
+
+// address says on which ring whom is meant: addresses of nodes that are gone may be another's.
+func (v *view) address(peer scatter.PeerID) []byte { return []byte(v.fingerprint + "/" + string(peer)) }
 
 // peer returns the way to a member.
 func (n *node) peer(v *view, peer scatter.PeerID) doer {
@@ -414,7 +418,7 @@ var errRing = errors.New("RING the nodes don't have the same ring yet")
 func (n *node) handle(ctx context.Context, op string, args [][]byte) ([][]byte, error) {
 	v := n.view.Load()
 	if op != opGossip && op != opStatus {
-		if len(args) == 0 || string(args[0]) != v.fingerprint {
+		if len(args) == 0 || string(args[0]) != string(v.address(n.name)) {
 			return nil, errRing
 		}
 		args = args[1:]
@@ -432,10 +436,19 @@ func (n *node) handle(ctx context.Context, op string, args [][]byte) ([][]byte, 
 		if err := n.store.apply(ctx, []change{{string(args[0]), doc}}); err != nil {
 			return nil, err
 		}
+		if n.view.Load().fingerprint != v.fingerprint { // pulls on the new ring may have missed it
+			return nil, errRing
+		}
 		return n.currency.fresh(v.members), nil
 
 	case opRead: // keys: whether this node is current, and the documents
-		current := n.currency.current() // before reading: what is read is at least as new
+		current := truth(n.currency.current()) // before reading: what is read is at least as new
+		if !n.currency.settled() {
+			current = []byte(unsettled)
+		}
+		if n.view.Load().fingerprint != v.fingerprint {
+			return nil, errRing
+		}
 		keys := make([]string, len(args))
 		for i, arg := range args {
 			if !storable(arg) {
@@ -447,7 +460,7 @@ func (n *node) handle(ctx context.Context, op string, args [][]byte) ([][]byte, 
 		if err != nil {
 			return nil, err
 		}
-		parts := [][]byte{truth(current)}
+		parts := [][]byte{current}
 		for i := range docs {
 			parts = append(parts, docs[i].encode())
 		}
@@ -466,6 +479,9 @@ func (n *node) handle(ctx context.Context, op string, args [][]byte) ([][]byte, 
 		}
 		if !n.currency.current() { // before searching: what is searched is at least as new
 			return nil, errBehind
+		}
+		if n.view.Load().fingerprint != v.fingerprint {
+			return nil, errRing
 		}
 		hits, err := n.store.search(ctx, &req)
 		if err != nil {
@@ -503,6 +519,9 @@ func (n *node) handle(ctx context.Context, op string, args [][]byte) ([][]byte, 
 	}
 	return nil, fmt.Errorf("unknown operation %q", op)
 }
+
+// unsettled is what a node says in the place of a truth that needn't have heard yet of what it holds on a new ring.
+const unsettled = "2"
 
 // truth is whether something is so, as other nodes are told it.
 func truth(b bool) []byte {

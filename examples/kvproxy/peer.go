@@ -40,7 +40,7 @@ const (
 	watchEvery  = time.Second           // how often a connection is looked at
 	pingAfter   = 2                     // times that it was silent when it was looked at, while replies were owed
 	lostAfter   = 6                     // likewise
-	maxHandlers = 256                   // requests that a node works on at the same time for one connection
+	maxHandlers = 2048                  // requests that a node works on at the same time for one connection
 	maxWaiting  = 16 << 20              // bytes of replies above which no more requests are read
 	maxSpare    = 64 << 10              // bytes of memory kept for the next reply
 	stuckAfter  = 10 * time.Second      // a peer that takes no replies for so long is gone

@@ -523,7 +523,7 @@ func TestPeerOverload(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		full := "peer pipes: too many requests under way"
-		busy := "peer pipes: sleep: 256 requests are being handled already"
+		busy := fmt.Sprintf("peer pipes: sleep: %d requests are being handled already", maxHandlers)
 		// Requests that are answered while others are sent make room. Of those that come together, none.
 		if all := counts["<nil>"] + counts[busy] + counts[full]; all != maxInFlight+10 || counts["<nil>"] < maxHandlers ||
 			counts[busy] == 0 {

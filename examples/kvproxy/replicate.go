@@ -28,8 +28,8 @@ import (
 //     hangs delays writes for freshFor, once, and then no longer.
 //   - A write is on a majority of the replicas. A node that lacks it is none of them, and so learns of it if it pulls
 //     from so many that any majority has one of them: with three replicas, from one of the other two.
-//   - Where nobody listens, so that the connection is refused, nothing is acknowledged either: it counts as a pull.
-//     Silence doesn't, for who doesn't answer may go on later.
+//   - Where nobody listens, so that the connection is refused, nothing more is acknowledged: who was current with regard
+//     to such a node when it ended remains so. Silence is no such thing, for who doesn't answer may go on later.
 //
 // It needs clocks that go at about the same speed, not that show the same time. It is the idea of a lease: see Gray and
 // Cheriton, "Leases", SOSP 1989.
@@ -98,6 +98,16 @@ func (e *noQuorumError) Unwrap() error { return e.reason }
 // write merges a change into what the replicas of a key have, and returns when it is acknowledged. After an error it
 // may have been stored or not.
 func (n *node) write(ctx context.Context, key string, delta document) error {
+	waited, err := n.send(ctx, key, delta, true)
+	if err == nil && waited { // those who have it may have ended meanwhile, so that one that lacks it may remain current
+		_, err = n.send(ctx, key, delta, false)
+	}
+	return err
+}
+
+// send sends a change to the replicas of a key, and returns when a majority has it, and with patient no other can
+// believe itself current without it. waited says that this took some time.
+func (n *node) send(ctx context.Context, key string, delta document, patient bool) (waited bool, err error) {
 	v := n.view.Load()
 	type ack struct {
 		peer  scatter.PeerID
@@ -111,22 +121,25 @@ func (n *node) write(ctx context.Context, key string, delta document) error {
 	for _, peer := range holders {
 		n.do(v, peer, deadline, opApply, args, func(parts [][]byte, err error) { acks <- ack{peer, parts, err} })
 	}
-	missing := slices.Clone(holders)
-	freshUntil := make(map[scatter.PeerID]time.Time) // when a replica knows that it is behind, if it is
+	acked := make(map[scatter.PeerID]bool)
+	freshUntil := make(map[scatter.PeerID]time.Time) // when a node knows that it is behind, if it is
 	failure := &noQuorumError{what: "write", quota: quota}
 	for pending := len(holders); ; {
 		wait := time.Duration(-1)
 		if failure.answered >= quota {
 			now := time.Now()
 			wait = 0
-			for _, peer := range missing {
-				wait = max(wait, freshUntil[peer].Sub(now))
+			for peer, until := range freshUntil {
+				if patient && !acked[peer] && (key[0] == schemaKey || slices.Contains(holders, peer)) {
+					wait = max(wait, until.Sub(now))
+				}
 			}
 			if wait == 0 {
-				return nil
+				return waited, nil
 			}
+			waited = true
 		} else if pending == 0 {
-			return failure
+			return waited, failure
 		}
 		var over <-chan time.Time
 		if wait > 0 {
@@ -144,7 +157,7 @@ func (n *node) write(ctx context.Context, key string, delta document) error {
 			if v.onRing[a.peer] {
 				failure.answered++
 			}
-			missing = slices.DeleteFunc(missing, func(p scatter.PeerID) bool { return p == a.peer })
+			acked[a.peer] = true
 			now := time.Now()
 			for i := 0; i+1 < len(a.parts); i += 2 {
 				peer := scatter.PeerID(a.parts[i])
@@ -156,7 +169,7 @@ func (n *node) write(ctx context.Context, key string, delta document) error {
 		case <-over:
 		case <-ctx.Done():
 			failure.reason = context.Cause(ctx)
-			return failure
+			return waited, failure
 		}
 	}
 }
@@ -233,7 +246,7 @@ func (n *node) read(ctx context.Context, keys []string) ([]document, error) {
 				}
 				n.clock.saw(doc.latest(), time.Now())
 				docs[k].merge(doc)
-				if v.onRing[a.peer] {
+				if v.onRing[a.peer] && string(a.parts[0]) != unsettled {
 					counts[k]++
 				}
 				if !known[k] && (current || counts[k] >= v.majority(keys[k])) {
@@ -271,8 +284,9 @@ type currency struct {
 	served  map[scatter.PeerID]time.Time // when each other node has last pulled from here
 	pulled  map[scatter.PeerID]time.Time // when the last pull from each other node that brought all has begun
 	needs   []need
-	all     []scatter.PeerID // each of whom must be pulled from once before anything else counts; nil: that was done
-	until   atomic.Int64     // until when the node is current, since started
+	all     []scatter.PeerID        // each of whom must be pulled from once before anything else counts; nil: that was done
+	met     map[scatter.PeerID]bool // those of them that have been, or where nobody is
+	until   atomic.Int64            // until when the node is current, since started
 }
 
 // need is some nodes, so many of which must have been pulled from.
@@ -293,23 +307,26 @@ func (c *currency) require(needs []need, others []scatter.PeerID, settled bool) 
 	defer c.mu.Unlock()
 	c.needs, c.all = needs, nil
 	if !settled && len(others) > 0 {
-		c.all, c.pulled = others, nil
+		c.all, c.pulled, c.met = others, nil, nil
 	}
 	c.reckonLocked()
 }
 
-// brought notes a pull from a peer that has begun at a time, and has brought all. It reports whether by that each of
-// the others was pulled from, for the first time on this ring.
-func (c *currency) brought(peer scatter.PeerID, began time.Time) (settled bool) {
+// brought notes a pull from a peer that has begun at a time, and has brought all; or, with nobody, that the peer wasn't
+// there at that time. That prolongs what was brought shortly before, but nothing else, as nobody knows what the peer
+// had when it ended. It reports whether by that each of the others was met, for the first time on this ring.
+func (c *currency) brought(peer scatter.PeerID, began time.Time, nobody bool) (settled bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pulled == nil {
-		c.pulled = make(map[scatter.PeerID]time.Time)
+		c.pulled, c.met = make(map[scatter.PeerID]time.Time), make(map[scatter.PeerID]bool)
 	}
-	if began.After(c.pulled[peer]) {
+	c.met[peer] = true
+	last := c.pulled[peer]
+	if began.After(last) && (!nobody || !last.IsZero() && began.Sub(last) < freshFor) {
 		c.pulled[peer] = began
 	}
-	if c.all != nil && !slices.ContainsFunc(c.all, func(p scatter.PeerID) bool { return c.pulled[p].IsZero() }) {
+	if c.all != nil && !slices.ContainsFunc(c.all, func(p scatter.PeerID) bool { return !c.met[p] }) {
 		c.all, settled = nil, true
 	}
 	c.reckonLocked()
@@ -348,18 +365,33 @@ func (c *currency) serves(peer scatter.PeerID) {
 	c.served[peer] = time.Now()
 }
 
-// fresh returns for each member how long it may still count itself as current with regard to this node, by pulls
-// that haven't seen what was stored just now. A node that has just started doesn't know, and assumes the worst.
+// settled reports whether the node has met all others on this ring. If not, it may lack what is new to it there.
+func (c *currency) settled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.all == nil
+}
+
+// fresh returns for each member, and whoever else pulls, how long it may still count itself as current with regard to
+// this node, by pulls that haven't seen what was stored just now. A node that has just started doesn't know, and
+// assumes the worst.
 func (c *currency) fresh(members []member) (parts [][]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	peers := make(map[scatter.PeerID]bool)
 	for _, m := range members {
-		at := c.served[m.name]
+		peers[m.name] = true
+	}
+	for peer := range c.served {
+		peers[peer] = true
+	}
+	for peer := range peers {
+		at := c.served[peer]
 		if at.Before(c.started) {
 			at = c.started
 		}
 		if left := time.Until(at.Add(freshFor)); left > 0 {
-			parts = append(parts, []byte(m.name), strconv.AppendInt(nil, left.Microseconds()+1, 10))
+			parts = append(parts, []byte(peer), strconv.AppendInt(nil, left.Microseconds()+1, 10))
 		}
 	}
 	return parts
@@ -417,7 +449,7 @@ func (n *node) follow(ctx context.Context, v *view, peer scatter.PeerID) {
 		if err != nil { // a pull from nobody brings all there is
 			began, nobody = v.remotes[peer].refusedAt()
 		}
-		if (err == nil || nobody) && n.currency.brought(peer, began) {
+		if (err == nil || nobody) && n.currency.brought(peer, began, nobody) {
 			n.remember(metaSettled, []byte(v.fingerprint))
 		}
 		if from != saved && time.Since(savedAt) > 5*time.Second { // not always: it is a write to the disk
@@ -459,7 +491,7 @@ func (n *node) pull(ctx context.Context, v *view, peer scatter.PeerID, from *pos
 	soon, cancel := context.WithTimeout(ctx, freshFor)
 	defer cancel()
 	remote := v.remotes[peer]
-	parts, err := remote.call(soon, opSince, []byte(v.fingerprint), []byte(n.name),
+	parts, err := remote.call(soon, opSince, v.address(peer), []byte(n.name),
 		strconv.AppendUint(nil, from.epoch, 10), strconv.AppendInt(nil, from.seq, 10))
 	if err != nil {
 		return false, err
@@ -493,7 +525,7 @@ func (n *node) pull(ctx context.Context, v *view, peer scatter.PeerID, from *pos
 		}
 	}
 	for part := range slices.Chunk(wanted, 100) {
-		if err := n.fetch(ctx, v, remote, part); err != nil {
+		if err := n.fetch(ctx, v, peer, part); err != nil {
 			return false, err
 		}
 	}
@@ -502,14 +534,14 @@ func (n *node) pull(ctx context.Context, v *view, peer scatter.PeerID, from *pos
 }
 
 // fetch takes over some documents of another node; those that don't fit into one reply, by halves.
-func (n *node) fetch(ctx context.Context, v *view, remote *remote, keys [][]byte) error {
+func (n *node) fetch(ctx context.Context, v *view, peer scatter.PeerID, keys [][]byte) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute) // there may be much of them
 	defer cancel()
-	docs, err := remote.call(ctx, opRead, append([][]byte{[]byte(v.fingerprint)}, keys...)...)
+	docs, err := v.remotes[peer].call(ctx, opRead, append([][]byte{v.address(peer)}, keys...)...)
 	var refused *peerError
 	if errors.As(err, &refused) && len(keys) > 1 {
 		half := len(keys) / 2
-		return errors.Join(n.fetch(ctx, v, remote, keys[:half]), n.fetch(ctx, v, remote, keys[half:]))
+		return errors.Join(n.fetch(ctx, v, peer, keys[:half]), n.fetch(ctx, v, peer, keys[half:]))
 	}
 	if err != nil {
 		return err

@@ -317,10 +317,11 @@ func (s *store) sums(ctx context.Context, keys []string) ([]uint64, error) {
 func (s *store) since(ctx context.Context, seq int64, limit int, wanted func(key string) bool) (
 	page []stamp, next int64, more bool, err error,
 ) {
+	scanned := 0
 	next = seq
 	err = s.read(ctx, s.readers, func(c *conn) error {
 		return c.each(func(row *sqlite3.Stmt) bool {
-			if len(page) >= limit {
+			if scanned++; len(page) >= limit || scanned > 20*limit { // one is to get on though little is wanted
 				more = true
 				return false
 			}
