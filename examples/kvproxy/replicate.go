@@ -28,8 +28,8 @@ import (
 //     hangs delays writes for freshFor, once, and then no longer.
 //   - A write is on a majority of the replicas. A node that lacks it is none of them, and so learns of it if it pulls
 //     from so many that any majority has one of them: with three replicas, from one of the other two.
-//   - Where nobody listens, so that the connection is refused, nothing more is acknowledged: who was current with regard
-//     to such a node when it ended remains so. Silence is no such thing, for who doesn't answer may go on later.
+//   - Where nobody listens, so that the connection is refused, nothing more is acknowledged: who was current with
+//     regard to such a node when it ended remains so. Silence is no such thing: who doesn't answer may go on later.
 //
 // It needs clocks that go at about the same speed, not that show the same time. It is the idea of a lease: see Gray and
 // Cheriton, "Leases", SOSP 1989.
@@ -284,7 +284,7 @@ type currency struct {
 	served  map[scatter.PeerID]time.Time // when each other node has last pulled from here
 	pulled  map[scatter.PeerID]time.Time // when the last pull from each other node that brought all has begun
 	needs   []need
-	all     []scatter.PeerID        // each of whom must be pulled from once before anything else counts; nil: that was done
+	all     []scatter.PeerID        // each of whom must be met once before anything else counts; nil: that was done
 	met     map[scatter.PeerID]bool // those of them that have been, or where nobody is
 	until   atomic.Int64            // until when the node is current, since started
 }
