@@ -188,18 +188,7 @@ type nodeState struct {
 
 // statuses asks all nodes on the ring, and this one, how they are. It leaves out those that don't answer in time.
 func (n *node) statuses(ctx context.Context, v *view) map[scatter.PeerID]nodeState {
-	type answer struct {
-		peer  scatter.PeerID
-		parts [][]byte
-		err   error
-	}
-	answers := make(chan answer, len(v.members))
-	deadline, _ := ctx.Deadline()
-	for _, m := range v.members {
-		n.peer(v, m.name).do(deadline, opStatus, nil, func(parts [][]byte, err error) {
-			answers <- answer{m.name, parts, err}
-		})
-	}
+	answers := n.askAll(ctx, v, v.names(), opStatus)
 	found := make(map[scatter.PeerID]nodeState)
 	for range v.members {
 		select {

@@ -103,6 +103,14 @@ func (d *document) merge(o document) {
 	maps.DeleteFunc(d.fields, func(_ string, r register) bool { return r.at < d.cleared })
 }
 
+// with returns what d becomes by merging o, and leaves d as it is.
+func (d *document) with(o document) document {
+	merged := *d
+	merged.fields = maps.Clone(d.fields)
+	merged.merge(o)
+	return merged
+}
+
 // kind says what the document is. If two clients have made it a string and a hash at the same time, the later one wins.
 func (d *document) kind() kind {
 	latest := version(0)

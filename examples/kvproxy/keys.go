@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 )
@@ -33,9 +32,7 @@ func (n *node) changeStored(ctx context.Context, key string, read *document, del
 		return fmt.Errorf("CLOCKSKEW the key was written by a node whose clock was ahead, at %v", ahead)
 	}
 	doc := delta(at)
-	merged := *read
-	merged.fields = maps.Clone(read.fields)
-	merged.merge(doc)
+	merged := read.with(doc)
 	if size := len(merged.encode()); size > maxValue {
 		return fmt.Errorf("the value would have %d bytes, more than %d", size, maxValue)
 	}

@@ -133,10 +133,14 @@ func startNode(cfg config, log *zap.Logger) (_ *node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			listener.Close()
+		}
+	}()
 	n.currency.started = time.Now() // after listening: nobody was refused since
 	web, err := net.Listen("tcp", cfg.http)
 	if err != nil {
-		listener.Close()
 		return nil, err
 	}
 	n.webAddr = web.Addr().String()
@@ -145,12 +149,10 @@ func startNode(cfg config, log *zap.Logger) (_ *node, err error) {
 
 	known, err := n.knownMembers()
 	if err != nil {
-		listener.Close()
 		return nil, err
 	}
 	self := member{name: n.name, addr: listener.Addr().String(), http: n.webAddr, tokens: cfg.tokens, alive: true}
 	if n.members, err = startMembers(self, cfg.gossip, known, n.changed); err != nil {
-		listener.Close()
 		return nil, err
 	}
 	n.changed()
@@ -347,7 +349,41 @@ type doer interface {
 func (n *node) do(v *view, peer scatter.PeerID, deadline time.Time, op string, args [][]byte,
 	done func(parts [][]byte, err error),
 ) {
-	n.peer(v, peer).do(deadline, op, append([][]byte{v.address(peer)}, args...), done)
+	if addressed(op) {
+		args = append([][]byte{v.address(peer)}, args...)
+	}
+	n.peer(v, peer).do(deadline, op, args, done)
+}
+
+// addressed reports whether what is asked begins with an address.
+func addressed(op string) bool { return op != opGossip && op != opStatus }
+
+// memberReply is what a member says.
+type memberReply struct {
+	peer  scatter.PeerID
+	parts [][]byte
+	err   error
+}
+
+// askAll asks members the same at the same time. Each of them answers once.
+func (n *node) askAll(
+	ctx context.Context, v *view, peers []scatter.PeerID, op string, args ...[]byte,
+) <-chan memberReply {
+	answers := make(chan memberReply, len(peers))
+	deadline, _ := ctx.Deadline()
+	for _, peer := range peers {
+		n.do(v, peer, deadline, op, args, func(parts [][]byte, err error) { answers <- memberReply{peer, parts, err} })
+	}
+	return answers
+}
+
+// names returns all members.
+func (v *view) names() []scatter.PeerID {
+	names := make([]scatter.PeerID, len(v.members))
+	for i, m := range v.members {
+		names[i] = m.name
+	}
+	return names
 }
 
 // address says on which ring whom is meant: addresses of nodes that are gone may be another's.
@@ -414,15 +450,23 @@ func (n *node) ask(
 // errRing is the answer of a node that knows of other members.
 var errRing = errors.New("RING the nodes don't have the same ring yet")
 
-// handle is what a node does for others, and for itself.
+// handle is what a node does for others, and for itself, as long as they have the same ring.
 func (n *node) handle(ctx context.Context, op string, args [][]byte) ([][]byte, error) {
 	v := n.view.Load()
-	if op != opGossip && op != opStatus {
-		if len(args) == 0 || string(args[0]) != string(v.address(n.name)) {
-			return nil, errRing
-		}
-		args = args[1:]
+	if !addressed(op) {
+		return n.serve(ctx, v, op, args)
 	}
+	if len(args) == 0 || string(args[0]) != string(v.address(n.name)) {
+		return nil, errRing
+	}
+	parts, err := n.serve(ctx, v, op, args[1:])
+	if n.view.Load().fingerprint != v.fingerprint { // it may be current on another ring; who pulls there missed a write
+		return nil, errRing
+	}
+	return parts, err
+}
+
+func (n *node) serve(ctx context.Context, v *view, op string, args [][]byte) ([][]byte, error) {
 	switch op {
 	case opApply: // a key and a change to its document: who has pulled lately, and how long that counts
 		if len(args) != 2 || !storable(args[0]) {
@@ -436,18 +480,12 @@ func (n *node) handle(ctx context.Context, op string, args [][]byte) ([][]byte, 
 		if err := n.store.apply(ctx, []change{{string(args[0]), doc}}); err != nil {
 			return nil, err
 		}
-		if n.view.Load().fingerprint != v.fingerprint { // pulls on the new ring may have missed it
-			return nil, errRing
-		}
 		return n.currency.fresh(v.members), nil
 
 	case opRead: // keys: whether this node is current, and the documents
 		current := truth(n.currency.current()) // before reading: what is read is at least as new
 		if !n.currency.settled() {
 			current = []byte(unsettled)
-		}
-		if n.view.Load().fingerprint != v.fingerprint {
-			return nil, errRing
 		}
 		keys := make([]string, len(args))
 		for i, arg := range args {
@@ -479,9 +517,6 @@ func (n *node) handle(ctx context.Context, op string, args [][]byte) ([][]byte, 
 		}
 		if !n.currency.current() { // before searching: what is searched is at least as new
 			return nil, errBehind
-		}
-		if n.view.Load().fingerprint != v.fingerprint {
-			return nil, errRing
 		}
 		hits, err := n.store.search(ctx, &req)
 		if err != nil {
@@ -568,24 +603,12 @@ func (n *node) since(ctx context.Context, v *view, args [][]byte) ([][]byte, err
 func (n *node) count(ctx context.Context, index string) (info indexInfo, err error) {
 	v := n.view.Load()
 	for slot := range v.ring.Len() {
-		holders := v.ring.PreferenceList(v.ring.Point(slot).Token, v.replicas, nil)
-		if !slices.ContainsFunc(holders, func(a scatter.Assignment) bool { return n.live(a.Peer) }) {
+		if !slices.ContainsFunc(v.holdersOf(v.ring.Point(slot).Token), n.live) {
 			return info, fmt.Errorf("NOQUORUM all nodes that hold %v are down", v.ring.Point(slot))
 		}
 	}
-	type answer struct {
-		peer  scatter.PeerID
-		parts [][]byte
-		err   error
-	}
 	peers := v.ring.PrimaryPeers(n.live)
-	answers := make(chan answer, len(peers))
-	deadline, _ := ctx.Deadline()
-	for _, peer := range peers {
-		n.do(v, peer, deadline, opCount, [][]byte{[]byte(index)}, func(parts [][]byte, err error) {
-			answers <- answer{peer, parts, err}
-		})
-	}
+	answers := n.askAll(ctx, v, peers, opCount, []byte(index))
 	var held, failures int64
 	for range peers {
 		select {

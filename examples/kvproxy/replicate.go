@@ -50,14 +50,15 @@ func ringToken(key string) uint64 {
 
 // holders are the nodes that are to have a key: those of its preference list, or of a schema, all, proxies too.
 func (v *view) holders(key string) []scatter.PeerID {
-	var peers []scatter.PeerID
 	if key[0] == schemaKey {
-		for _, m := range v.members {
-			peers = append(peers, m.name)
-		}
-		return peers
+		return v.names()
 	}
-	for _, a := range v.ring.PreferenceList(ringToken(key), v.replicas, nil) {
+	return v.holdersOf(ringToken(key))
+}
+
+// holdersOf are the nodes that are to have the keys of a token.
+func (v *view) holdersOf(token uint64) (peers []scatter.PeerID) {
+	for _, a := range v.ring.PreferenceList(token, v.replicas, nil) {
 		peers = append(peers, a.Peer)
 	}
 	return peers
@@ -109,18 +110,8 @@ func (n *node) write(ctx context.Context, key string, delta document) error {
 // believe itself current without it. waited says that this took some time.
 func (n *node) send(ctx context.Context, key string, delta document, patient bool) (waited bool, err error) {
 	v := n.view.Load()
-	type ack struct {
-		peer  scatter.PeerID
-		parts [][]byte // of the reply: who has pulled lately, and how long that counts
-		err   error
-	}
 	holders, quota := v.holders(key), v.majority(key)
-	acks := make(chan ack, len(holders))
-	args := [][]byte{[]byte(key), delta.encode()}
-	deadline, _ := ctx.Deadline()
-	for _, peer := range holders {
-		n.do(v, peer, deadline, opApply, args, func(parts [][]byte, err error) { acks <- ack{peer, parts, err} })
-	}
+	acks := n.askAll(ctx, v, holders, opApply, []byte(key), delta.encode())
 	acked := make(map[scatter.PeerID]bool)
 	freshUntil := make(map[scatter.PeerID]time.Time) // when a node knows that it is behind, if it is
 	failure := &noQuorumError{what: "write", quota: quota}
@@ -159,7 +150,7 @@ func (n *node) send(ctx context.Context, key string, delta document, patient boo
 			}
 			acked[a.peer] = true
 			now := time.Now()
-			for i := 0; i+1 < len(a.parts); i += 2 {
+			for i := 0; i+1 < len(a.parts); i += 2 { // who has pulled lately, and how long that counts
 				peer := scatter.PeerID(a.parts[i])
 				left, _ := strconv.ParseInt(string(a.parts[i+1]), 10, 64)
 				if until := now.Add(time.Duration(left) * time.Microsecond); until.After(freshUntil[peer]) {
@@ -178,25 +169,23 @@ func (n *node) send(ctx context.Context, key string, delta document, patient boo
 // all of them, if that one fails, is behind or hesitates. Of those it needs one that is current, or a majority.
 func (n *node) read(ctx context.Context, keys []string) ([]document, error) {
 	v := n.view.Load()
-	type answer struct {
-		peer  scatter.PeerID
-		keys  []int
-		parts [][]byte // whether the peer is current, and the documents
-		err   error
+	type share struct {
+		memberReply       // whether the peer is current, and the documents
+		keys        []int // which they are
 	}
 	docs, counts, known := make([]document, len(keys)), make([]int, len(keys)), make([]bool, len(keys))
-	answers := make(chan answer, len(keys)*len(v.members))
+	answers := make(chan share, len(keys)*len(v.members))
 	pending, unknown := 0, len(keys)
 	ask := func(shares map[scatter.PeerID][]int) {
 		deadline, _ := ctx.Deadline()
-		for peer, share := range shares {
-			args := make([][]byte, len(share))
-			for i, k := range share {
+		for peer, which := range shares {
+			args := make([][]byte, len(which))
+			for i, k := range which {
 				args[i] = []byte(keys[k])
 			}
 			pending++
 			n.do(v, peer, deadline, opRead, args, func(parts [][]byte, err error) {
-				answers <- answer{peer, share, parts, err}
+				answers <- share{memberReply{peer, parts, err}, which}
 			})
 		}
 	}
@@ -215,15 +204,17 @@ func (n *node) read(ctx context.Context, keys []string) ([]document, error) {
 			}
 		}
 	}
-	failure := &noQuorumError{what: "read"}
+	var reason error
+	failed := func() error {
+		i := slices.Index(known, false)
+		return &noQuorumError{what: "read", answered: counts[i], quota: v.majority(keys[i]), reason: reason}
+	}
 	ask(first)
 	hesitates := time.NewTimer(20 * time.Millisecond)
 	defer hesitates.Stop()
 	for unknown > 0 {
 		if pending == 0 && rest == nil {
-			i := slices.Index(known, false)
-			failure.answered, failure.quota = counts[i], v.majority(keys[i])
-			return nil, failure
+			return nil, failed()
 		}
 		insist := pending == 0
 		select {
@@ -233,7 +224,7 @@ func (n *node) read(ctx context.Context, keys []string) ([]document, error) {
 				a.err = errCorrupt
 			}
 			if a.err != nil {
-				failure.reason = fmt.Errorf("%s: %w", a.peer, a.err)
+				reason = fmt.Errorf("%s: %w", a.peer, a.err)
 				insist = true
 				break
 			}
@@ -257,15 +248,13 @@ func (n *node) read(ctx context.Context, keys []string) ([]document, error) {
 		case <-hesitates.C:
 			insist = true
 		case <-ctx.Done():
-			failure.reason = context.Cause(ctx)
-			i := slices.Index(known, false)
-			failure.answered, failure.quota = counts[i], v.majority(keys[i])
-			return nil, failure
+			reason = context.Cause(ctx)
+			return nil, failed()
 		}
 		if insist && rest != nil && unknown > 0 {
-			for peer, share := range rest {
-				if share = slices.DeleteFunc(share, func(k int) bool { return known[k] }); len(share) > 0 {
-					rest[peer] = share
+			for peer, which := range rest {
+				if which = slices.DeleteFunc(which, func(k int) bool { return known[k] }); len(which) > 0 {
+					rest[peer] = which
 				} else {
 					delete(rest, peer)
 				}
@@ -415,10 +404,7 @@ func (v *view) needsOf(self scatter.PeerID) []need {
 		}
 	}
 	for slot := range v.ring.Len() {
-		var holders []scatter.PeerID
-		for _, a := range v.ring.PreferenceList(v.ring.Point(slot).Token, v.replicas, nil) {
-			holders = append(holders, a.Peer)
-		}
+		holders := v.holdersOf(v.ring.Point(slot).Token)
 		if slices.Contains(holders, self) {
 			add(holders, v.replicas/2+1)
 		}

@@ -129,23 +129,23 @@ func (s *server) serve(conn redcon.Conn, cmd redcon.Command) {
 		conn.Close()
 		return
 	default:
-		s.run(command, c, w, cmd)
+		s.run(name, command, c, w, cmd)
 	}
 	conn.WriteRaw(w.bytes())
 }
 
 // run runs a command and contains its panic: one client's bad luck must not be everybody's.
-func (s *server) run(command command, c *client, w *writer, cmd redcon.Command) {
+func (s *server) run(name string, command command, c *client, w *writer, cmd redcon.Command) {
 	defer func() {
 		if r := recover(); r != nil {
-			s.node.log.Error("panic", zap.Any("value", r), zap.ByteString("command", cmd.Args[0]),
+			s.node.log.Error("panic", zap.Any("value", r), zap.String("command", name),
 				zap.ByteString("stack", debug.Stack()))
 			*w = writer{proto: c.proto}
 			w.err(replyError("ERR internal error"))
 		}
 	}()
 	limit := keyTime
-	switch strings.ToLower(string(cmd.Args[0])) {
+	switch name {
 	case "ft.search", "ft.regex", "ft.dropindex":
 		limit = longest // searches have a limit of their own
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -504,9 +503,7 @@ func (b *batch) change(key string, delta *document) error {
 	} else if old, err = decodeDocument(body); err != nil {
 		return err
 	}
-	now := old
-	now.fields = maps.Clone(old.fields)
-	now.merge(*delta)
+	now := old.with(*delta)
 	encoded := now.encode()
 	if bytes.Equal(encoded, body) {
 		return nil
