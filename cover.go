@@ -5,109 +5,243 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"math/rand/v2"
 	"slices"
-	"strings"
 )
 
-// Cover says which peers hold which part of a [Ring] on which everything is stored several times: the range of each
-// point, the tokens that belong to it, is held by the first Replicas distinct peers of the walk from it.
+// Cover records which peers hold which token ranges. A range may be held by any number of peers,
+// and by none.
 //
-// A Cover never changes and is safe for concurrent use. It is made once for each ring, and asked for each query.
+// Make one with [NewCover], [NewGroupCover], [NewRangeCover] or [JoinCovers]. A Cover never changes
+// and is safe for concurrent use. Make it once for each topology and use it for every query. Nobody
+// holds any part of the zero Cover.
 type Cover struct {
-	ring     *Ring
-	replicas int              // at most the number of peers
-	index    map[PeerID]int32 // into ring.peers
-	holders  []int32          // replicas for each slot, in walk order: indices into ring.peers
-	first    []int32          // by peer: where its part of held begins, and one more entry for the end
-	held     []int32          // the slots that each peer holds a range of; ranges without a token are left out
-	fewest   int              // fewer peers than this don't hold everything
+	peers []PeerID         // each once; a peer's number is its index here
+	index map[PeerID]int32 // the numbers
+
+	// A range ends with the token ends[r], which it includes, and begins after the end of the range
+	// before it. Range 0 follows the last one, past the largest token, so token 0 is always in it.
+	// The ends ascend strictly.
+	ends    []uint64
+	first   []int32 // by range: where its holders begin in holders, and one more for the end
+	holders []int32 // peer numbers, in the order of preference
+
+	firstHeld []int32 // by peer: where its ranges begin in held, and one more for the end
+	held      []int32 // ranges, ascending for each peer
 }
 
-// NewCover returns the Cover of a ring with a number of replicas. Fewer than 1 count as 1, and more than the ring has
-// peers as all of them. It costs O(points x replicas), in time and in memory; 8 bytes for each.
+// NewCover returns the Cover of a ring on which the range of each point is held by the first n
+// distinct peers of the [Ring.Walk] from it, where n is replicas. Dynamo, Cassandra and Riak place
+// replicas so. If replicas is below 1, 1 is used. If it exceeds the number of peers, every peer
+// holds everything. Nobody holds any part of an empty or nil ring.
+//
+// It costs O(points x replicas) time and memory.
 func NewCover(ring *Ring, replicas int) *Cover {
-	c := &Cover{ring: ring}
 	if ring.Len() == 0 {
-		return c
+		return newCoverBuilder(0, 0).cover()
 	}
-	c.replicas = min(max(replicas, 1), len(ring.peers))
-	c.index = make(map[PeerID]int32, len(ring.peers))
-	for i, peer := range ring.peers {
-		c.index[peer] = int32(i)
+	replicas = min(max(replicas, 1), len(ring.peers))
+	b := newCoverBuilder(ring.Len(), ring.Len()*replicas)
+	for _, peer := range ring.peers {
+		b.number(peer)
 	}
-	c.findHolders()
-
-	// The slots of each peer, by counting.
-	c.first = make([]int32, len(ring.peers)+1)
-	for slot := range int32(ring.Len()) {
-		if !c.empty(slot) {
-			for _, peer := range c.of(slot) {
-				c.first[peer+1]++
-			}
+	holders := walkHolders(ring, replicas)
+	for slot, token := range ring.tokens {
+		if slot > 0 && token == ring.tokens[slot-1] {
+			continue // A point that shares its token with an earlier one has no range of its own.
 		}
+		b.hold(holders[slot*replicas:][:replicas]...)
+		b.end(token)
 	}
-	for i := range ring.peers {
-		c.first[i+1] += c.first[i]
-	}
-	c.held = make([]int32, c.first[len(ring.peers)])
-	next := slices.Clone(c.first)
-	for slot := range int32(ring.Len()) {
-		if !c.empty(slot) {
-			for _, peer := range c.of(slot) {
-				c.held[next[peer]] = slot
-				next[peer]++
-			}
-		}
-	}
-	c.fewest = c.countFewest()
-	return c
+	return b.cover()
 }
 
-// countFewest returns how many peers it takes to hold as many slots as there are, if each holds some of its own.
-func (c *Cover) countFewest() int {
-	counts := make([]int, len(c.index))
-	for peer := range counts {
-		counts[peer] = len(c.slotsOf(int32(peer)))
-	}
-	slices.Sort(counts)
-	open := len(c.held) / c.replicas
-	for i, count := range slices.Backward(counts) {
-		if open -= count; open <= 0 {
-			return len(counts) - i
-		}
-	}
-	return len(counts)
-}
-
-// findHolders goes round the ring backwards: the holders of a slot are its owner, and then those of the next slot
-// without it. So a peer with many points in a row costs no more than another.
-func (c *Cover) findHolders() {
-	owners := c.ring.owners
-	c.holders = make([]int32, len(owners)*c.replicas)
-	last := int32(len(owners) - 1)
-	of := c.of(last)[:0]
-	for i := int(last); len(of) < c.replicas; i++ {
-		if peer := int32(owners[i%len(owners)]); !slices.Contains(of, peer) {
-			of = append(of, peer)
+// walkHolders returns the first n distinct peers of the walk from each slot, one slot after the
+// other. It goes round the ring backwards: the holders of a slot are its owner, and then those of
+// the next slot without it. So a peer with many points in a row costs no more than another.
+// Rule 23.
+func walkHolders(ring *Ring, n int) []int32 {
+	owners := ring.owners
+	holders := make([]int32, len(owners)*n)
+	of := func(slot int) []int32 { return holders[slot*n:][:n:n] }
+	last := len(owners) - 1
+	list := of(last)[:0]
+	for i := last; len(list) < n; i++ {
+		if peer := int32(owners[i%len(owners)]); !slices.Contains(list, peer) {
+			list = append(list, peer)
 		}
 	}
 	for slot := last - 1; slot >= 0; slot-- {
-		of := append(c.of(slot)[:0], int32(owners[slot]))
-		for _, peer := range c.of(slot + 1) {
-			if len(of) < c.replicas && peer != of[0] {
-				of = append(of, peer)
+		list := append(of(slot)[:0], int32(owners[slot]))
+		for _, peer := range of(slot + 1) {
+			if len(list) < n && peer != list[0] {
+				list = append(list, peer)
 			}
 		}
 	}
+	return holders
 }
 
-// of returns the holders of a slot's range.
-func (c *Cover) of(slot int32) []int32 {
-	return c.holders[int(slot)*c.replicas:][:c.replicas:c.replicas]
+// NewGroupCover returns the Cover of an index of n = len(groups) shards, each an equal share of the
+// token space: token t belongs to shard floor(t x n / 2^64). The peers in groups[i] hold shard i,
+// in the order of preference. A peer may be in several groups. A peer given twice in one group
+// counts once. Nobody holds the shard of an empty group. If there are no groups, nobody holds
+// anything.
+//
+// It copies the groups. It costs time and memory in proportion to their sizes.
+func NewGroupCover(groups ...[]PeerID) *Cover {
+	b := newCoverBuilder(len(groups), len(groups))
+	for i, group := range groups {
+		b.holdNamed(group)
+		// The largest t with t x n < (i+1) x 2^64. Rule 32.
+		last, _ := bits.Div64(uint64(i), math.MaxUint64, uint64(len(groups)))
+		b.end(last)
+	}
+	return b.cover()
 }
 
-// number returns a peer's number, or -1 if it is not on the ring.
+// Range is a stretch of the token space and the peers that hold it, for [NewRangeCover].
+type Range struct {
+	// First and Last are the first and the last token. Both are included. If First > Last, the
+	// range goes on past the largest token to Last. If First == Last+1, the range is the whole
+	// token space; it is also if First is 0 and Last is math.MaxUint64.
+	First, Last uint64
+	// Holders are the peers that hold the range, in the order of preference. A peer given twice
+	// counts once. If empty, nobody holds the range.
+	Holders []PeerID
+}
+
+// NewRangeCover returns the Cover of an explicit table, such as the slots of Redis Cluster. The
+// ranges may be in any order. Nobody holds the tokens that no range names. If two ranges overlap,
+// an error names both.
+//
+// It copies the ranges. It costs O(n log n) for n ranges, and time and memory in proportion to
+// their holders.
+func NewRangeCover(ranges ...Range) (*Cover, error) {
+	order := make([]int, len(ranges)) // indices into ranges, by First
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(ranges[i].First, ranges[j].First) })
+	if err := checkOverlap(ranges, order); err != nil {
+		return nil, err
+	}
+	b := newCoverBuilder(len(ranges), len(ranges))
+	next := uint64(0) // the first token that has no range yet
+	wraps := false
+	if len(order) > 0 {
+		// Only the range that begins last can go on past the largest token. It is range 0 then.
+		if r := ranges[order[len(order)-1]]; r.First > r.Last {
+			b.holdNamed(r.Holders)
+			b.end(r.Last)
+			next, wraps = r.Last+1, true
+		}
+	}
+	for _, i := range order {
+		r := ranges[i]
+		if r.First > next {
+			b.end(r.First - 1) // Rule 32: a range that nobody holds
+		}
+		if r.First <= r.Last {
+			b.holdNamed(r.Holders)
+			b.end(r.Last)
+			next = r.Last + 1
+		}
+	}
+	if !wraps && next > 0 {
+		b.end(math.MaxUint64) // likewise
+	}
+	return b.cover(), nil
+}
+
+// checkOverlap returns an error if two ranges overlap. order has the ranges by their first tokens.
+func checkOverlap(ranges []Range, order []int) error {
+	for at, i := range order {
+		// A range that overlaps any other overlaps the one that begins next, round the token space.
+		j := order[(at+1)%len(order)]
+		if i == j || ranges[j].First-ranges[i].First > ranges[i].Last-ranges[i].First {
+			continue
+		}
+		i, j = min(i, j), max(i, j)
+		a, b := ranges[i], ranges[j]
+		return fmt.Errorf("scatter: ranges[%d] (%#016x-%#016x) and ranges[%d] (%#016x-%#016x) overlap",
+			i, a.First, a.Last, j, b.First, b.Last)
+	}
+	return nil
+}
+
+// JoinCovers returns the Cover on which a token is held by all peers that hold it on any of the
+// covers: those of the first cover first. Use it if each rack or zone holds everything by a ring of
+// its own. Covers that are nil are left out.
+//
+// It costs O(r x (c + log r)) time for c covers with r ranges in all, and memory in proportion to
+// the holders of the joined ranges. There are no more of these than r.
+func JoinCovers(covers ...*Cover) *Cover {
+	type part struct {
+		*Cover
+		at      int     // no range before it has tokens left
+		numbers []int32 // by number in Cover: the number in the join, plus 1, once it is known
+	}
+	var parts []part
+	var ends []uint64
+	for _, c := range covers {
+		if c != nil && len(c.holders) > 0 {
+			parts = append(parts, part{Cover: c, numbers: make([]int32, len(c.peers))})
+			ends = append(ends, c.ends...)
+		}
+	}
+	slices.Sort(ends)
+	ends = slices.Compact(ends)
+	b := newCoverBuilder(len(ends), len(ends)*len(parts))
+	for _, end := range ends {
+		for i := range parts {
+			p := &parts[i]
+			for p.at < len(p.ends) && p.ends[p.at] < end {
+				p.at++
+			}
+			for _, peer := range p.holdersOf(int32(p.at % len(p.ends))) {
+				if p.numbers[peer] == 0 {
+					p.numbers[peer] = b.number(p.peers[peer]) + 1
+				}
+				b.hold(p.numbers[peer] - 1)
+			}
+		}
+		b.end(end)
+	}
+	for _, p := range parts {
+		for _, peer := range p.peers {
+			b.number(peer) // the peers that hold nothing, too
+		}
+	}
+	return b.cover()
+}
+
+// Peers returns every peer that the Cover names, each once, in the order in which they first appear
+// along the token space from token 0. Peers that hold nothing come last, but on the Cover of a ring
+// the order is that of the [Ring.Walk] from token 0. The caller owns the slice. It is empty if
+// there are no peers.
+func (c *Cover) Peers() []PeerID { return slices.Clone(c.peers) }
+
+// Holders returns the peers that hold a token, in the order of preference. The caller owns the
+// slice. It is empty if nobody holds the token. It costs O(log n) for n ranges.
+func (c *Cover) Holders(token uint64) []PeerID {
+	if len(c.holders) == 0 {
+		return nil
+	}
+	r, _ := slices.BinarySearch(c.ends, token)
+	var holders []PeerID
+	for _, peer := range c.holdersOf(int32(r % len(c.ends))) {
+		holders = append(holders, c.peers[peer])
+	}
+	return holders
+}
+
+// holdersOf returns the numbers of the peers that hold a range.
+func (c *Cover) holdersOf(r int32) []int32 { return c.holders[c.first[r]:c.first[r+1]] }
+
+// rangesOf returns the ranges that a peer holds, ascending.
+func (c *Cover) rangesOf(peer int32) []int32 { return c.held[c.firstHeld[peer]:c.firstHeld[peer+1]] }
+
+// number returns a peer's number, or -1 if it is not on the Cover.
 func (c *Cover) number(peer PeerID) int32 {
 	if i, ok := c.index[peer]; ok {
 		return i
@@ -115,377 +249,81 @@ func (c *Cover) number(peer PeerID) int32 {
 	return -1
 }
 
-// slotsOf returns the slots whose ranges a peer holds.
-func (c *Cover) slotsOf(peer int32) []int32 { return c.held[c.first[peer]:c.first[peer+1]] }
+// width returns the number of tokens in a range. The only range of a Cover has 2^64.
+func (c *Cover) width(r int32) tokens { return widthUpTo(c.ends, int(r)) }
 
-// empty reports whether no token belongs to a slot, because an earlier one has the same token.
-func (c *Cover) empty(slot int32) bool {
-	return slot > 0 && c.ring.tokens[slot] == c.ring.tokens[slot-1]
+// coverBuilder makes a Cover range by range, in the order of their ends: first the holders of a
+// range, then its end.
+type coverBuilder struct {
+	c    *Cover
+	seen []int32 // by peer: the number of ranges when it was last made a holder, counting the new one
 }
 
-// width returns the number of tokens in a slot's range, as a 128-bit integer: the only range of a ring has 2^64.
-func (c *Cover) width(slot int32) (hi, lo uint64) {
-	tokens := c.ring.tokens
-	if slot > 0 {
-		return 0, tokens[slot] - tokens[slot-1]
+// newCoverBuilder returns a builder with room for so many ranges and holders. There may be more.
+func newCoverBuilder(ranges, holders int) *coverBuilder {
+	return &coverBuilder{c: &Cover{
+		index:   make(map[PeerID]int32),
+		ends:    make([]uint64, 0, ranges),
+		first:   append(make([]int32, 0, ranges+1), 0),
+		holders: make([]int32, 0, holders),
+	}}
+}
+
+// number returns a peer's number. A new peer gets the next one.
+func (b *coverBuilder) number(peer PeerID) int32 {
+	i, ok := b.c.index[peer]
+	if !ok {
+		i = int32(len(b.c.peers))
+		b.c.index[peer] = i
+		b.c.peers = append(b.c.peers, peer)
+		b.seen = append(b.seen, 0)
 	}
-	lo = tokens[0] - tokens[len(tokens)-1]
-	if lo == 0 {
-		hi = 1
-	}
-	return hi, lo
+	return i
 }
 
-// Gap is a stretch of the token space that an answer lacks.
-type Gap struct {
-	First, Last uint64       // its tokens, both included; from First on past the largest token if First > Last
-	Share       float64      // of the whole token space
-	Holders     []PeerReport // who holds a part of it, in walk order part by part, and why none of them answered
-}
-
-// String returns the gap on one line, for a log.
-func (g Gap) String() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "%#016x-%#016x (%.2f%%)", g.First, g.Last, 100*g.Share)
-	separator := ":"
-	for _, h := range g.Holders {
-		fmt.Fprintf(&s, "%s %s %v", separator, h.Peer, h.Status)
-		separator = ","
-	}
-	return s.String()
-}
-
-// coverage is how far one query has got.
-type coverage struct {
-	*Cover
-	answered bitset // by peer
-
-	// No peer before at, and no slot before pos of its slots, lacks an answer.
-	at, pos int
-
-	done           bitset // by slot: has an answer; nil unless answers are counted at once
-	openHi, openLo uint64 // likewise: how many tokens lack an answer, as a 128-bit integer
-}
-
-// bitset is a set of small integers.
-type bitset []uint64
-
-func bitsetWords(n int) int            { return (n + 63) / 64 }
-func newBitset(n int) bitset           { return make(bitset, bitsetWords(n)) }
-func (b bitset) add(i int32)           { b[uint32(i)/64] |= 1 << (uint32(i) % 64) }
-func (b bitset) remove(i int32)        { b[uint32(i)/64] &^= 1 << (uint32(i) % 64) }
-func (b bitset) has(i int32) bool      { return b[uint32(i)/64]&(1<<(uint32(i)%64)) != 0 }
-func (b bitset) any(list []int32) bool { return slices.ContainsFunc(list, b.has) }
-
-// newCoverage returns a coverage in which nobody has answered. If counting, answers are counted at once: else share
-// does it.
-func newCoverage(c *Cover, counting bool) *coverage {
-	query := new(coverage)
-	query.begin(c, counting)
-	return query
-}
-
-// begin makes c a new coverage, in memory that may have served another.
-func (c *coverage) begin(cover *Cover, counting bool) {
-	*c = coverage{Cover: cover, answered: zeroed(c.answered, bitsetWords(len(cover.index))), openHi: 1}
-	if counting {
-		c.done = newBitset(cover.ring.Len())
-	}
-}
-
-func (c *coverage) answer(peer int32) {
-	c.answered.add(peer)
-	if c.done == nil {
-		return
-	}
-	for _, slot := range c.slotsOf(peer) {
-		if !c.done.has(slot) {
-			c.done.add(slot)
-			hi, lo := c.width(slot)
-			var borrow uint64
-			c.openLo, borrow = bits.Sub64(c.openLo, lo, 0)
-			c.openHi -= hi + borrow
+// hold adds holders to the next range, each once.
+func (b *coverBuilder) hold(peers ...int32) {
+	for _, peer := range peers {
+		if now := int32(len(b.c.first)); b.seen[peer] != now {
+			b.seen[peer] = now
+			b.c.holders = append(b.c.holders, peer)
 		}
 	}
 }
 
-// whole reports whether each range has an answer. If that is not counted, what a peer that has answered holds needs no
-// look, and what was found to have an answer keeps it: so all calls together look at each peer once, and at the ranges
-// of a few late ones.
-func (c *coverage) whole() bool {
-	if c.done != nil {
-		return c.openHi == 0 && c.openLo == 0
+// holdNamed is hold for peers that may be new.
+func (b *coverBuilder) holdNamed(peers []PeerID) {
+	for _, peer := range peers {
+		b.hold(b.number(peer))
 	}
-	for ; c.at < len(c.index); c.at++ {
-		if !c.answered.has(int32(c.at)) {
-			for slots := c.slotsOf(int32(c.at)); c.pos < len(slots); c.pos++ {
-				if !c.answered.any(c.of(slots[c.pos])) {
-					return false
-				}
-			}
+}
+
+// end ends the next range with the token last.
+func (b *coverBuilder) end(last uint64) {
+	b.c.ends = append(b.c.ends, last)
+	b.c.first = append(b.c.first, int32(len(b.c.holders)))
+}
+
+// cover returns the Cover. The builder must not be used again.
+func (b *coverBuilder) cover() *Cover {
+	c := b.c
+	if len(c.ends) == 0 {
+		b.end(math.MaxUint64) // Nobody holds the whole token space.
+	}
+	c.firstHeld = make([]int32, len(c.peers)+1)
+	for _, peer := range c.holders {
+		c.firstHeld[peer+1]++
+	}
+	for i := range c.peers {
+		c.firstHeld[i+1] += c.firstHeld[i]
+	}
+	c.held = make([]int32, len(c.holders))
+	next := slices.Clone(c.firstHeld)
+	for r := range int32(len(c.ends)) {
+		for _, peer := range c.holdersOf(r) {
+			c.held[next[peer]] = r
+			next[peer]++
 		}
-		c.pos = 0
-	}
-	return len(c.index) > 0
-}
-
-// close makes the coverage whole, which the caller knows it is.
-func (c *coverage) close() { c.at, c.openHi, c.openLo = len(c.index), 0, 0 }
-
-// share returns how much of the token space has an answer: 1 only if all of it has.
-func (c *coverage) share() float64 {
-	switch {
-	case c.done != nil || len(c.index) == 0:
-		return shareBut(c.openHi, c.openLo)
-	case c.at == len(c.index): // whole has found nothing open
-		return 1
-	}
-	return shareBut(c.widths(c.open()))
-}
-
-// open returns the slots whose ranges have no answer, in order.
-func (c *coverage) open() []int32 {
-	var open []int32
-	for peer := range int32(len(c.index)) {
-		if c.answered.has(peer) {
-			continue
-		}
-		for _, slot := range c.slotsOf(peer) {
-			if of := c.of(slot); of[0] == peer && !c.answered.any(of) { // once, and not for each holder
-				open = append(open, slot)
-			}
-		}
-	}
-	slices.Sort(open)
-	return open
-}
-
-// widths returns the number of tokens in the ranges of all the slots, as a 128-bit integer.
-func (c *Cover) widths(slots []int32) (hi, lo uint64) {
-	for _, slot := range slots {
-		h, l := c.width(slot)
-		var carry uint64
-		lo, carry = bits.Add64(lo, l, 0)
-		hi += h + carry
-	}
-	return hi, lo
-}
-
-// shareOf returns the share that a number of tokens is of all 2^64: 1 only if it is all of them, however few the
-// others.
-func shareOf(hi, lo uint64) float64 {
-	if hi > 0 {
-		return 1
-	}
-	return min(float64(lo)/(1<<64), math.Nextafter(1, 0))
-}
-
-// shareBut is shareOf all the other tokens. It subtracts before it rounds.
-func shareBut(hi, lo uint64) float64 {
-	lo, borrow := bits.Sub64(0, lo, 0)
-	return shareOf(1-hi-borrow, lo)
-}
-
-// gaps returns the stretches without an answer, adjacent ranges joined, in the order of their first tokens; report
-// tells what became of a peer.
-func (c *coverage) gaps(report func(peer int32) PeerReport) []Gap {
-	if len(c.index) == 0 {
-		return []Gap{{First: 0, Last: math.MaxUint64, Share: 1}}
-	}
-	open := c.open()
-	if len(open) == 0 {
-		return nil
-	}
-	// Begin where a gap begins, which is not at the first slot if the last is open too.
-	start := 0
-	for start < len(open) && c.follows(open[start], open[(start+len(open)-1)%len(open)]) {
-		start++
-	}
-	open = append(open[start:len(open):len(open)], open[:start]...)
-
-	var gaps []Gap
-	for len(open) > 0 {
-		n := 1
-		for n < len(open) && c.follows(open[n], open[n-1]) {
-			n++
-		}
-		gaps = append(gaps, c.gap(open[:n], report))
-		open = open[n:]
-	}
-	slices.SortFunc(gaps, func(a, b Gap) int { return cmp.Compare(a.First, b.First) })
-	return gaps
-}
-
-// follows reports whether the range of a slot goes on where that of another ends.
-func (c *Cover) follows(slot, other int32) bool {
-	last := other
-	for {
-		if last = (last + 1) % int32(c.ring.Len()); !c.empty(last) {
-			return last == slot
-		}
-	}
-}
-
-// gap is the Gap of slots whose ranges follow each other.
-func (c *Cover) gap(open []int32, report func(peer int32) PeerReport) Gap {
-	var holders []PeerReport
-	seen := newBitset(len(c.index))
-	for _, slot := range open {
-		for _, peer := range c.of(slot) {
-			if !seen.has(peer) {
-				seen.add(peer)
-				holders = append(holders, report(peer))
-			}
-		}
-	}
-	hi, lo := c.widths(open)
-	last := c.ring.tokens[open[len(open)-1]]
-	return Gap{First: last - lo + 1, Last: last, Share: shareOf(hi, lo), Holders: holders}
-}
-
-// Plan returns live peers that hold all that live peers hold, each of them needed, in the order of the walk from token
-// 0. They are few. No plan is shorter where each peer has one token of its own and is live; elsewhere it is the best
-// of several tries, and seldom a tenth longer than the best of many. The same seed gives the same plan, and different
-// seeds spread the load: evenly where the peers are alike, else more of it on those that hold more. A nil live holds
-// every peer to be live.
-//
-// A plan costs some O(points x replicas), and is best made once and used for many queries where there are thousands of
-// points.
-func (c *Cover) Plan(live Liveness, seed uint64) []PeerID {
-	if c.ring.Len() == 0 {
-		return nil
-	}
-	p := planner{Cover: c, r: rand.New(rand.NewPCG(seed, uint64(len(c.holders))))}
-	p.alive = make([]bool, len(c.ring.peers))
-	for i, peer := range c.ring.peers {
-		p.alive[i] = live.of(peer)
-	}
-	best, least := p.sweep(), p.least()
-	for try := 0; try < min(planTries, smallPlan/(len(best)+1)+1) && len(best) > least; try++ {
-		for _, other := range [][]int32{p.greedy(), p.sweep()} {
-			if len(other) < len(best) {
-				best = other
-			}
-		}
-	}
-	slices.Sort(best)
-	plan := make([]PeerID, len(best))
-	for i, peer := range best {
-		plan[i] = c.ring.peers[peer]
-	}
-	return plan
-}
-
-// A planner tries again some smallPlan/n times for a plan of n peers, and at most planTries times: the lengths of long
-// plans differ by less, and short ones cost less.
-const smallPlan, planTries = 400, 16
-
-// planner makes plans.
-type planner struct {
-	*Cover
-	r     *rand.Rand
-	alive []bool // by peer
-}
-
-// cover is a plan in the making.
-type cover struct {
-	*planner
-	times []int32 // by slot: how many of the chosen hold it
-	gain  []int32 // by peer, if alive: how many slots it would add
-	plan  []int32
-}
-
-// least returns a number of peers that no plan can do without: each adds at most as much as the one that holds most.
-func (p *planner) least() int {
-	slots, most := 0, 1
-	for slot := range int32(p.ring.Len()) {
-		if !p.empty(slot) && slices.ContainsFunc(p.of(slot), func(peer int32) bool { return p.alive[peer] }) {
-			slots++
-		}
-	}
-	for peer := range int32(len(p.alive)) {
-		if p.alive[peer] {
-			most = max(most, len(p.slotsOf(peer)))
-		}
-	}
-	return (slots + most - 1) / most
-}
-
-func (p *planner) start() *cover {
-	c := &cover{planner: p, times: make([]int32, p.ring.Len()), gain: make([]int32, len(p.alive))}
-	for peer := range int32(len(c.gain)) {
-		c.gain[peer] = int32(len(p.slotsOf(peer)))
 	}
 	return c
-}
-
-func (c *cover) choose(peer int32) {
-	c.plan = append(c.plan, peer)
-	for _, slot := range c.slotsOf(peer) {
-		if c.times[slot]++; c.times[slot] == 1 {
-			for _, other := range c.of(slot) {
-				c.gain[other]--
-			}
-		}
-	}
-}
-
-// prune leaves out, in random order, who adds nothing to the others.
-func (c *cover) prune() []int32 {
-	c.r.Shuffle(len(c.plan), func(i, j int) { c.plan[i], c.plan[j] = c.plan[j], c.plan[i] })
-	return slices.DeleteFunc(c.plan, func(peer int32) bool {
-		for _, slot := range c.slotsOf(peer) {
-			if c.times[slot] == 1 {
-				return false
-			}
-		}
-		for _, slot := range c.slotsOf(peer) {
-			c.times[slot]--
-		}
-		return true
-	})
-}
-
-// sweep goes round the ring once from a random slot, and where it meets a range without a holder chosen, chooses the
-// one that adds most. Where each peer has one token of its own and is live, no plan is shorter.
-func (p *planner) sweep() []int32 {
-	c := p.start()
-	from := p.r.IntN(p.ring.Len())
-	for i := range p.ring.Len() {
-		slot := int32((from + i) % p.ring.Len())
-		if c.times[slot] > 0 || c.empty(slot) {
-			continue
-		}
-		best := int32(-1)
-		for _, peer := range c.of(slot) {
-			if c.alive[peer] && (best < 0 || c.gain[peer] > c.gain[best]) {
-				best = peer
-			}
-		}
-		if best >= 0 {
-			c.choose(best)
-		}
-	}
-	return c.prune()
-}
-
-// greedy chooses who adds most, again and again.
-func (p *planner) greedy() []int32 {
-	c := p.start()
-	adding := make([][]int32, slices.Max(c.gain)+1) // by gain: the peers that would add so much when they were put here
-	for _, peer := range p.r.Perm(len(c.gain)) {
-		if c.alive[peer] {
-			adding[c.gain[peer]] = append(adding[c.gain[peer]], int32(peer))
-		}
-	}
-	for gain := int32(len(adding) - 1); gain > 0; gain-- {
-		for _, peer := range adding[gain] {
-			if now := c.gain[peer]; now == gain {
-				c.choose(peer)
-			} else {
-				adding[now] = append(adding[now], peer)
-			}
-		}
-	}
-	return c.prune()
 }

@@ -12,489 +12,553 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// cell is a stretch of the token space that no point divides: a single token, or the lump of those far from any point.
-type cell struct {
-	first   uint64
-	width   *big.Int
-	slot    int      // that it belongs to
-	holders []PeerID // in walk order
+// topology is a Cover and what it was told, as a reading of rule 32 that looks at one token at a
+// time.
+type topology struct {
+	name    string
+	cover   *Cover
+	holders func(token uint64) []PeerID
+	cuts    []uint64 // each token whose holders may differ from those of the next one
+	idle    []PeerID // peers that are named, in walk order if ring
+	ring    bool
 }
 
-// coverOracle says what a Cover should, by rules 23 and 24 as they read: token by token, and with no regard to cost.
-type coverOracle struct {
-	ring  *Ring
-	cells []cell // in ring order, all of the token space
+// bytesOf makes topologies of bytes. After the last byte it gives zeros.
+type bytesOf []byte
+
+func (b *bytesOf) next() byte {
+	if len(*b) == 0 {
+		return 0
+	}
+	first := (*b)[0]
+	*b = (*b)[1:]
+	return first
+}
+
+// peers returns up to three peers, often the same one twice.
+func (b *bytesOf) peers() []PeerID {
+	var peers []PeerID
+	for range b.next() % 4 {
+		peers = append(peers, PeerID(rune('a'+b.next()&7)))
+	}
+	return peers
+}
+
+// topology makes one of a kind: a ring, groups, ranges, or a join of them.
+func (b *bytesOf) topology(kind byte) topology {
+	shifts := []uint64{0, 0, 1, 15, 16, 17, math.MaxUint64, 1 << 63} // the seam may be anywhere
+	shift := shifts[b.next()%8]
+	switch kind % 4 {
+	case 0:
+		points := make([]Point, b.next()%24)
+		few := b.next()
+		for i := range points {
+			points[i] = newTestPoint(b.next() & few)
+			points[i].Token += shift
+		}
+		return ringTopology(points, int(b.next()%11)-1)
+	case 1:
+		groups := make([][]PeerID, b.next()%9)
+		for i := range groups {
+			groups[i] = b.peers()
+		}
+		return groupTopology(groups)
+	case 2:
+		return rangeTopology(b.ranges(shift))
+	}
+	parts := make([]topology, b.next()%4)
+	for i := range parts {
+		if kind := b.next() % 8; kind < 6 {
+			parts[i] = b.topology(kind % 3)
+		} else {
+			none := []*Cover{nil, {}}[kind-6]
+			parts[i] = topology{cover: none, holders: func(uint64) []PeerID { return nil }}
+		}
+	}
+	return joinTopology(parts)
+}
+
+// ranges returns ranges that don't overlap, in any order.
+func (b *bytesOf) ranges(shift uint64) []Range {
+	firsts := make([]uint64, b.next()%7)
+	for i := range firsts {
+		firsts[i] = newTestToken(b.next()) + shift
+	}
+	slices.Sort(firsts)
+	firsts = slices.Compact(firsts)
+	var ranges []Range
+	for i, first := range firsts {
+		if what := b.next(); what%4 > 0 {
+			r := Range{first, firsts[(i+1)%len(firsts)] - 1, b.peers()}
+			if what%8 == 7 {
+				r.Last = first // a single token
+			}
+			at := int(b.next()) % (len(ranges) + 1)
+			ranges = slices.Insert(ranges, at, r)
+		}
+	}
+	return ranges
+}
+
+func distinct(peers []PeerID) []PeerID {
+	var once []PeerID
+	for _, peer := range peers {
+		if !slices.Contains(once, peer) {
+			once = append(once, peer)
+		}
+	}
+	return once
+}
+
+func ringTopology(points []Point, replicas int) topology {
+	oracle := newRingOracle(points)
+	tp := topology{
+		name:  fmt.Sprintf("NewCover(%v, %d)", points, replicas),
+		cover: NewCover(NewRing(points...), replicas),
+		holders: func(token uint64) []PeerID {
+			var holders []PeerID
+			for i, step := range oracle.walk(token) {
+				if i == 0 || i < replicas {
+					holders = append(holders, step.Peer)
+				}
+			}
+			return holders
+		},
+		idle: oracle.primaryPeers(func(PeerID) bool { return true }),
+		ring: true,
+	}
+	for _, p := range points {
+		tp.cuts = append(tp.cuts, p.Token)
+	}
+	return tp
 }
 
 var wholeSpace = new(big.Int).Lsh(big.NewInt(1), 64)
 
-// newCoverOracle makes the oracle of a ring whose points are those of newTestPoint, moved up by shift: no more than 16
-// tokens away from it.
-func newCoverOracle(ring *Ring, replicas int, shift uint64) *coverOracle {
-	o := &coverOracle{ring: ring}
-	single := big.NewInt(1)
-	for i := range uint64(16) {
-		o.cells = append(o.cells, cell{first: shift + i, width: single})
-	}
-	o.cells = append(o.cells, cell{first: shift + 16, width: new(big.Int).Sub(wholeSpace, big.NewInt(32))})
-	for i := range uint64(16) {
-		o.cells = append(o.cells, cell{first: shift - 16 + i, width: single})
-	}
-	for i := range o.cells {
-		cell := &o.cells[i]
-		for slot, peer := range ring.Walk(cell.first) {
-			if len(cell.holders) == 0 {
-				cell.slot = slot
+func groupTopology(groups [][]PeerID) topology {
+	n := big.NewInt(int64(len(groups)))
+	tp := topology{
+		name:  fmt.Sprintf("NewGroupCover(%v)", groups),
+		cover: NewGroupCover(groups...),
+		holders: func(token uint64) []PeerID {
+			if len(groups) == 0 {
+				return nil
 			}
-			if cell.holders = append(cell.holders, peer); len(cell.holders) >= replicas {
-				break
+			shard := new(big.Int).SetUint64(token) // floor(t n / 2^64), as rule 32 has it
+			shard.Div(shard.Mul(shard, n), wholeSpace)
+			return distinct(groups[shard.Int64()])
+		},
+	}
+	for i := range groups {
+		// A shard ends somewhere near i x 2^64 / n.
+		near := new(big.Int).Mul(big.NewInt(int64(i)), wholeSpace)
+		at := near.Div(near, n).Uint64()
+		tp.cuts = append(tp.cuts, at-2, at-1, at, at+1)
+	}
+	return tp
+}
+
+func rangeTopology(ranges []Range) topology {
+	cover, err := NewRangeCover(ranges...)
+	if err != nil {
+		panic(err)
+	}
+	tp := topology{
+		name:  fmt.Sprintf("NewRangeCover(%v)", ranges),
+		cover: cover,
+		holders: func(token uint64) []PeerID {
+			for _, r := range ranges {
+				if r.has(token) {
+					return distinct(r.Holders)
+				}
 			}
+			return nil
+		},
+	}
+	for _, r := range ranges {
+		tp.cuts = append(tp.cuts, r.First-1, r.Last)
+	}
+	return tp
+}
+
+func (r Range) has(token uint64) bool {
+	if r.First <= r.Last {
+		return r.First <= token && token <= r.Last
+	}
+	return r.First <= token || token <= r.Last
+}
+
+func joinTopology(parts []topology) topology {
+	var covers []*Cover
+	tp := topology{name: "JoinCovers("}
+	for _, part := range parts {
+		covers = append(covers, part.cover)
+		tp.name += part.name + ", "
+		tp.cuts = append(tp.cuts, part.cuts...)
+		tp.idle = append(tp.idle, part.idle...)
+	}
+	tp.cover = JoinCovers(covers...)
+	tp.holders = func(token uint64) []PeerID {
+		var holders []PeerID
+		for _, part := range parts {
+			holders = append(holders, part.holders(token)...)
 		}
+		return distinct(holders)
 	}
-	return o
+	return tp
 }
 
-// heldBy reports whether one of the peers holds the cell.
-func (c cell) heldBy(peers map[PeerID]bool) bool {
-	return slices.ContainsFunc(c.holders, func(peer PeerID) bool { return peers[peer] })
+// cell is a stretch of the token space that all the same peers hold, as far as the cuts say.
+type cell struct {
+	first, last uint64
+	width       *big.Int
+	holders     []PeerID // in the order of preference
 }
 
-func (o *coverOracle) whole(answered map[PeerID]bool) bool {
-	return !slices.ContainsFunc(o.cells, func(c cell) bool { return !c.heldBy(answered) })
-}
-
-// oracleShare is the share that a number of tokens is of all, rounded once, but to 1 only if it is all.
-func oracleShare(tokens *big.Int) float64 {
-	share, _ := new(big.Rat).SetFrac(tokens, wholeSpace).Float64()
-	if tokens.Cmp(wholeSpace) != 0 {
-		share = min(share, math.Nextafter(1, 0))
+// cells returns the cells of all of the token space, in order from token 0, each cut's neighbours
+// in cells of their own.
+func (tp topology) cells(t testing.TB) []cell {
+	lasts := []uint64{math.MaxUint64}
+	for _, cut := range tp.cuts {
+		lasts = append(lasts, cut-1, cut, cut+1)
 	}
-	return share
-}
-
-func (o *coverOracle) share(answered map[PeerID]bool) float64 {
-	tokens := new(big.Int)
-	for _, c := range o.cells {
-		if c.heldBy(answered) {
-			tokens.Add(tokens, c.width)
-		}
+	slices.Sort(lasts)
+	var cells []cell
+	first := uint64(0)
+	for _, last := range slices.Compact(lasts) {
+		width := new(big.Int).SetUint64(last - first)
+		c := cell{first, last, width.Add(width, big.NewInt(1)), tp.holders(first)}
+		require.True(t, slices.Equal(c.holders, tp.holders(last)),
+			"%s: the oracle lacks a cut in %x-%x", tp.name, first, last)
+		cells = append(cells, c)
+		first = last + 1
 	}
-	return oracleShare(tokens)
+	return cells
 }
 
-// gaps says what the gaps are, by the cells between them.
-func (o *coverOracle) gaps(answered map[PeerID]bool) []Gap {
-	start := slices.IndexFunc(o.cells, func(c cell) bool { return c.heldBy(answered) })
-	if start < 0 { // nothing has an answer: one gap, that ends with a point
-		last := uint64(math.MaxUint64)
-		if o.ring.Len() > 0 {
-			last = o.ring.Point(o.ring.Len() - 1).Token
-		}
-		start := max(0, slices.IndexFunc(o.cells, func(c cell) bool { return c.first == last+1 })) // -1: no point, no holder
-		return []Gap{o.gap(last+1, slices.Concat(o.cells[start:], o.cells[:start]))}
-	}
-	var gaps []Gap
-	var open []cell
-	for i := range o.cells {
-		c := o.cells[(start+1+i)%len(o.cells)] // the last of them has an answer, so no gap goes on
-		if !c.heldBy(answered) {
-			open = append(open, c)
-		} else if len(open) > 0 {
-			gaps = append(gaps, o.gap(open[0].first, open))
-			open = nil
-		}
-	}
-	slices.SortFunc(gaps, func(a, b Gap) int { return new(big.Int).SetUint64(a.First).Cmp(new(big.Int).SetUint64(b.First)) })
-	return gaps
-}
-
-func (o *coverOracle) gap(first uint64, open []cell) Gap {
-	width := new(big.Int)
-	var holders []PeerReport
-	for _, c := range open {
-		width.Add(width, c.width)
-		for _, peer := range c.holders {
-			if report := newTestReport(peer); !slices.Contains(holders, report) {
-				holders = append(holders, report)
-			}
-		}
-	}
-	last := new(big.Int).Add(new(big.Int).SetUint64(first), width)
-	last.Mod(last.Sub(last, big.NewInt(1)), wholeSpace)
-	return Gap{First: first, Last: last.Uint64(), Share: oracleShare(width), Holders: holders}
-}
-
-func newTestReport(peer PeerID) PeerReport { return PeerReport{Peer: peer, Status: Dead} }
-
-// coverCase is a ring, its replication factor, and answers in the order in which they come.
-type coverCase struct {
-	points   []byte // as newTestPoint has them
-	shift    uint64 // added to each token, so that the ring's seam lies anywhere
-	replicas int
-	answers  []byte // a peer in the low four bits, and what is asked of the coverage then in the others
-	dead     byte   // for plans, as newTestLiveness has it
-	seed     uint64 // likewise
-}
-
-func (tc coverCase) ring() *Ring {
-	points := make([]Point, min(len(tc.points), 64)) // more are but more duplicates
-	for i := range points {
-		points[i] = newTestPoint(tc.points[i])
-		points[i].Token += tc.shift
-	}
-	return NewRing(points...)
-}
-
-// wantCoverAsOracle fails t unless a Cover answers as the oracle does.
-func wantCoverAsOracle(t testing.TB, tc coverCase) {
+// wantCoverAsOracle fails t unless a Cover says what it was told.
+func wantCoverAsOracle(t testing.TB, tp topology) {
 	t.Helper()
-	ring := tc.ring()
-	c, o := NewCover(ring, tc.replicas), newCoverOracle(ring, tc.replicas, tc.shift)
-	wantHoldersAsOracle(t, tc, c, o)
-	wantCoverageAsOracle(t, tc, c, o)
-	wantPlanAsOracle(t, tc, c, o)
+	c, cells := tp.cover, tp.cells(t)
+	var named []PeerID
+	if tp.ring {
+		named = tp.idle
+	}
+	inRanges := newWidths(c)
+	for _, cell := range cells {
+		for _, token := range []uint64{cell.first, cell.last, cell.first + (cell.last-cell.first)/3} {
+			if got := c.Holders(token); !slices.Equal(got, cell.holders) {
+				t.Fatalf("%s: Holders(%#x) = %v, want %v", tp.name, token, got, cell.holders)
+			}
+		}
+		r, ok := slices.BinarySearch(c.ends, cell.last)
+		r %= max(1, len(c.ends))
+		inRanges[r].Add(inRanges[r], cell.width)
+		if got := c.names(int32(r)); !slices.Equal(got, cell.holders) {
+			t.Fatalf("%s: range %d is held by %v, want %v (ends there: %v)", tp.name, r, got, cell.holders, ok)
+		}
+		named = append(named, cell.holders...)
+	}
+	wantPeers(t, tp, distinct(append(named, tp.idle...)))
+	for r, want := range inRanges {
+		if got := c.width(int32(r)).big(); got.Cmp(want) != 0 {
+			t.Fatalf("%s: width(%d) = %d, want %d", tp.name, r, got, want)
+		}
+		if r > 0 && c.ends[r-1] >= c.ends[r] {
+			t.Fatalf("%s: the ends don't ascend: %x", tp.name, c.ends)
+		}
+	}
 }
 
-func (c *Cover) names(peers []int32) []PeerID {
+func newWidths(c *Cover) []*big.Int {
+	widths := make([]*big.Int, len(c.ends))
+	for r := range widths {
+		widths[r] = new(big.Int)
+	}
+	return widths
+}
+
+func wantPeers(t testing.TB, tp topology, want []PeerID) {
+	t.Helper()
+	c := tp.cover
+	if got := c.Peers(); !slices.Equal(got, want) {
+		t.Fatalf("%s: Peers() = %v, want %v", tp.name, got, want)
+	}
+	for i, peer := range want {
+		if got := c.number(peer); got != int32(i) {
+			t.Fatalf("%s: number(%s) = %d, want %d", tp.name, peer, got, i)
+		}
+		var ranges []int32
+		for r := range int32(len(c.ends)) {
+			if slices.Contains(c.holdersOf(r), int32(i)) {
+				ranges = append(ranges, r)
+			}
+		}
+		if got := c.rangesOf(int32(i)); !slices.Equal(got, ranges) {
+			t.Fatalf("%s: rangesOf(%s) = %v, want %v", tp.name, peer, got, ranges)
+		}
+	}
+	if got := c.number("nobody"); got != -1 {
+		t.Fatalf("%s: number of a peer that isn't named = %d, want -1", tp.name, got)
+	}
+}
+
+func (t tokens) big() *big.Int {
+	n := new(big.Int).SetUint64(t.hi)
+	return n.Add(n.Lsh(n, 64), new(big.Int).SetUint64(t.lo))
+}
+
+// names returns the names of a range's holders.
+func (c *Cover) names(r int32) []PeerID {
 	var names []PeerID
-	for _, peer := range peers {
-		names = append(names, c.ring.peers[peer])
+	for _, peer := range c.holdersOf(r) {
+		names = append(names, c.peers[peer])
 	}
 	return names
 }
 
-func wantHoldersAsOracle(t testing.TB, tc coverCase, c *Cover, o *coverOracle) {
-	t.Helper()
-	widths := make(map[int]*big.Int)  // by slot
-	slots := make(map[PeerID][]int32) // by holder
-	holders := make(map[int][]PeerID) // by slot
-	for _, cell := range o.cells {
-		if len(cell.holders) == 0 {
-			continue // an empty ring
-		}
-		if widths[cell.slot] == nil {
-			widths[cell.slot] = new(big.Int)
-			holders[cell.slot] = cell.holders
-			for _, peer := range cell.holders {
-				slots[peer] = append(slots[peer], int32(cell.slot))
-			}
-		}
-		widths[cell.slot].Add(widths[cell.slot], cell.width)
-	}
-	for slot := range int32(c.ring.Len()) {
-		want, ok := widths[int(slot)]
-		if c.empty(slot) == ok {
-			t.Fatalf("%+v: empty(%d) = %v, want %v", tc, slot, !ok, ok)
-		}
-		if !ok {
-			want = new(big.Int)
-		}
-		hi, lo := c.width(slot)
-		width := new(big.Int).SetUint64(hi)
-		width.Add(width.Lsh(width, 64), new(big.Int).SetUint64(lo))
-		if width.Cmp(want) != 0 {
-			t.Fatalf("%+v: width(%d) = %d, want %d", tc, slot, width, want)
-		}
-		if of := c.names(c.of(slot)); ok && !slices.Equal(of, holders[int(slot)]) {
-			t.Fatalf("%+v: of(%d) = %v, want %v", tc, slot, of, holders[int(slot)])
-		}
-	}
-	for _, peer := range c.ring.PrimaryPeers(nil) {
-		slices.Sort(slots[peer])
-		if got := c.slotsOf(c.number(peer)); !slices.Equal(got, slots[peer]) {
-			t.Fatalf("%+v: slotsOf(%s) = %v, want %v", tc, peer, got, slots[peer])
-		}
-	}
-	if got := c.number("nobody"); got != -1 {
-		t.Fatalf("%+v: number of a peer that is not on the ring = %d, want -1", tc, got)
-	}
-}
-
-func wantCoverageAsOracle(t testing.TB, tc coverCase, c *Cover, o *coverOracle) {
-	t.Helper()
-	counted, uncounted := newCoverage(c, true), newCoverage(c, false)
-	answered := make(map[PeerID]bool)
-	ask := func(what byte) {
-		t.Helper()
-		if got, want := uncounted.whole(), o.whole(answered); what&1 != 0 && got != want {
-			t.Fatalf("%+v: whole() = %v after %v, want %v", tc, got, answered, want)
-		}
-		if got, want := counted.whole(), o.whole(answered); what&2 != 0 && got != want {
-			t.Fatalf("%+v: whole() = %v after %v, want %v", tc, got, answered, want)
-		}
-		if what&4 != 0 {
-			want := o.share(answered)
-			if a, b := counted.share(), uncounted.share(); a != want || b != want {
-				t.Fatalf("%+v: share() = %v counted, %v uncounted after %v, want %v", tc, a, b, answered, want)
-			}
-		}
-		if what&8 != 0 {
-			got := counted.gaps(func(peer int32) PeerReport { return newTestReport(c.ring.peers[peer]) })
-			if want := o.gaps(answered); !equalGaps(got, want) {
-				t.Fatalf("%+v: gaps() = %v after %v, want %v", tc, got, answered, want)
-			}
-		}
-	}
-	for _, b := range tc.answers {
-		ask(b >> 4)
-		if peers := c.ring.PrimaryPeers(nil); len(peers) > 0 {
-			peer := peers[int(b&15)%len(peers)]
-			counted.answer(c.number(peer))
-			uncounted.answer(c.number(peer))
-			answered[peer] = true
-		}
-	}
-	ask(15)
-	ask(15) // asking changes nothing
-}
-
-func equalGaps(a, b []Gap) bool {
-	return slices.EqualFunc(a, b, func(a, b Gap) bool {
-		return a.First == b.First && a.Last == b.Last && a.Share == b.Share && slices.Equal(a.Holders, b.Holders)
-	})
-}
-
-func wantPlanAsOracle(t testing.TB, tc coverCase, c *Cover, o *coverOracle) {
-	t.Helper()
-	live := newTestLiveness(tc.dead)
-	alive, asked := make(map[PeerID]bool), make(map[PeerID]int)
-	for _, peer := range c.ring.PrimaryPeers(live) {
-		alive[peer] = true
-	}
-	plan := c.Plan(func(peer PeerID) bool { asked[peer]++; return live(peer) }, tc.seed)
-	for peer, times := range asked {
-		if times > 1 {
-			t.Fatalf("%+v: asked %d times whether %s is live", tc, times, peer)
-		}
-	}
-	if again := c.Plan(live, tc.seed); !slices.Equal(plan, again) {
-		t.Fatalf("%+v: Plan = %v and %v for the same seed", tc, plan, again)
-	}
-
-	planned := make(map[PeerID]bool)
-	for _, peer := range plan {
-		planned[peer] = true
-	}
-	inOrder := c.ring.PrimaryPeers(func(peer PeerID) bool { return planned[peer] && alive[peer] })
-	if !slices.Equal(plan, inOrder) {
-		t.Fatalf("%+v: Plan = %v, want live peers in ring order, each once: %v", tc, plan, inOrder)
-	}
-	if !o.same(planned, alive) {
-		t.Fatalf("%+v: Plan = %v holds less than the live peers %v", tc, plan, alive)
-	}
-	for _, peer := range plan {
-		delete(planned, peer)
-		if o.same(planned, alive) {
-			t.Fatalf("%+v: Plan = %v, but %s is not needed", tc, plan, peer)
-		}
-		planned[peer] = true
-	}
-}
-
-// same reports whether two sets of peers hold the same.
-func (o *coverOracle) same(a, b map[PeerID]bool) bool {
-	return !slices.ContainsFunc(o.cells, func(c cell) bool { return c.heldBy(a) != c.heldBy(b) })
-}
-
-// Rules 23, 24, 26: on random rings a Cover answers as the oracle does, which looks at each token by itself.
-func TestCoverAnswersAsOracle(t *testing.T) {
-	r := rand.New(rand.NewPCG(23, 26))
-	shifts := []uint64{0, 0, 1, 15, 16, 17, math.MaxUint64, 1 << 63}
-	for range 4000 {
-		tc := coverCase{
-			points:   make([]byte, r.IntN(24)),
-			shift:    shifts[r.IntN(len(shifts))],
-			replicas: r.IntN(11) - 1,
-			answers:  make([]byte, r.IntN(12)),
-			dead:     byte(r.Uint32() & r.Uint32()),
-			seed:     r.Uint64(),
-		}
-		mask := byte(r.Uint32() | r.Uint32()) // for rings of few peers and few tokens
-		for i := range tc.points {
-			tc.points[i] = byte(r.Uint32()) & mask
-		}
-		for i := range tc.answers {
-			tc.answers[i] = byte(r.Uint32())
-		}
-		wantCoverAsOracle(t, tc)
-	}
-}
-
-func FuzzCover(f *testing.F) {
-	f.Add([]byte(nil), uint64(0), 3, []byte{0xf0}, byte(0), uint64(0))                           // an empty ring
-	f.Add([]byte{0}, uint64(0), 1, []byte{0xf0}, byte(0), uint64(0))                             // one range, from 1 to 0
-	f.Add([]byte{255}, uint64(0), 0, []byte{0xf0}, byte(0x80), uint64(1))                        // one range, from 0 to the end
-	f.Add([]byte{0, 1, 2}, uint64(7), 2, []byte{0xf2, 0xf1, 0xf0}, byte(1), uint64(2))           // three points on one token
-	f.Add([]byte{0, 9, 18, 27, 36}, uint64(0), 3, []byte{0xf1, 0xf4}, byte(2), uint64(3))        // adjacent tokens
-	f.Add([]byte{0, 1, 250, 251}, uint64(0), 1, []byte{0xf1, 0xf2, 0xf2}, byte(0), uint64(4))    // both ends
-	f.Add([]byte{0, 9, 0, 9, 255}, uint64(1)<<63, math.MaxInt, []byte{0xf1}, byte(3), uint64(5)) // duplicates
-	f.Add([]byte{0, 9, 18}, uint64(0), math.MinInt, []byte{0xf1}, byte(0xff), uint64(6))         // nobody is live
-	f.Fuzz(func(t *testing.T, points []byte, shift uint64, replicas int, answers []byte, dead byte, seed uint64) {
-		wantCoverAsOracle(t, coverCase{points, shift, replicas, answers[:min(len(answers), 64)], dead, seed})
-	})
-}
-
-// The oracle itself, on a ring that can be checked by eye.
-func TestCoverOracle(t *testing.T) {
-	ring := NewRing(Point{2, "a"}, Point{4, "b"}, Point{4, "c"}, Point{math.MaxUint64, "d"})
-	o := newCoverOracle(ring, 2, 0)
-	assert.Equal(t, []PeerID{"a", "b"}, o.cells[0].holders)
-	assert.Equal(t, []PeerID{"b", "c"}, o.cells[3].holders)
-	assert.Equal(t, []PeerID{"d", "a"}, o.cells[5].holders)
-	assert.Equal(t, 3, o.cells[16].slot)
-	assert.Equal(t, []PeerID{"d", "a"}, o.cells[32].holders)
-
-	answered := map[PeerID]bool{"c": true}
-	assert.False(t, o.whole(answered))
-	assert.Equal(t, 2.0/(1<<64), o.share(answered))
-	assert.Equal(t, []Gap{{5, 2, math.Nextafter(1, 0), []PeerReport{newTestReport("d"), newTestReport("a"), newTestReport("b")}}},
-		o.gaps(answered))
-	answered["d"] = true
-	assert.Equal(t, []Gap{{0, 2, 3.0 / (1 << 64), []PeerReport{newTestReport("a"), newTestReport("b")}}}, o.gaps(answered))
-	answered["a"] = true
-	assert.True(t, o.whole(answered))
-	assert.Empty(t, o.gaps(answered))
-}
-
-// Rule 23: a share is 1 only if it is all, 0 only if it is nothing, and is not rounded in between.
-func TestShareIsExact(t *testing.T) {
-	assert.Equal(t, 1.0, shareBut(0, 0))
-	assert.Equal(t, math.Nextafter(1, 0), shareBut(0, 1))
-	assert.Equal(t, 0.5, shareBut(0, 1<<63))
-	assert.Equal(t, 1.0/(1<<64), shareBut(0, math.MaxUint64))
-	assert.Equal(t, 0.0, shareBut(1, 0))
-	assert.Equal(t, 0.0, shareOf(0, 0))
-	assert.Equal(t, math.Nextafter(1, 0), shareOf(0, math.MaxUint64))
-	assert.Equal(t, 1.0, shareOf(1, 0))
-}
-
-// Rule 24: a gap is readable in a log line.
-func TestGapString(t *testing.T) {
-	gap := Gap{First: 1, Last: 1 << 63, Share: 0.5, Holders: []PeerReport{{Peer: "b", Status: TimedOut}, {Peer: "c", Status: Dead}}}
-	assert.Equal(t, "0x0000000000000001-0x8000000000000000 (50.00%): b TimedOut, c Dead", gap.String())
-	empty := newCoverage(NewCover(nil, 3), false)
-	require.Len(t, empty.gaps(nil), 1)
-	assert.Equal(t, "0x0000000000000000-0xffffffffffffffff (100.00%)", empty.gaps(nil)[0].String())
-}
-
-// newTestVnodes makes a ring of points with random tokens, that fall to the peers in turn.
-func newTestVnodes(points, peers int, seed uint64) *Ring {
-	r := rand.New(rand.NewPCG(seed, 0))
-	list := make([]Point, points)
-	for i := range list {
-		list[i] = Point{r.Uint64(), PeerID(fmt.Sprintf("peer-%04d", i%peers))}
-	}
-	return NewRing(list...)
-}
-
-// Rule 26: with one token for each of 100 peers and 3 replicas a plan asks 34, over many seeds each peer about as often.
-func TestPlanOneTokenEach(t *testing.T) {
-	even := make([]Point, 100)
-	for i := range even {
-		even[i] = Point{uint64(i) * (math.MaxUint64 / 100), PeerID(fmt.Sprintf("peer-%04d", i))}
-	}
-	for name, ring := range map[string]*Ring{"random": newTestVnodes(100, 100, 26), "even": NewRing(even...)} {
+// eachTestTopology calls f with many random topologies of each kind, and the bytes left over.
+func eachTestTopology(t *testing.T, rounds int, f func(t *testing.T, tp topology, rest bytesOf)) {
+	for kind, name := range []string{"NewCover", "NewGroupCover", "NewRangeCover", "JoinCovers"} {
 		t.Run(name, func(t *testing.T) {
-			c := NewCover(ring, 3)
-			const seeds = 2000
-			asked := make(map[PeerID]int)
-			for seed := range uint64(seeds) {
-				plan := c.Plan(nil, seed)
-				require.Equal(t, 34, len(plan), "seed %d", seed)
-				for _, peer := range plan {
-					asked[peer]++
+			r := rand.New(rand.NewPCG(23, uint64(kind)))
+			for range rounds {
+				data := make(bytesOf, r.IntN(160))
+				for i := range data {
+					data[i] = byte(r.Uint32())
 				}
-			}
-			for peer, times := range asked {
-				assert.LessOrEqual(t, float64(times), 1.3*34*seeds/100, "times %s is asked", peer)
+				tp := data.topology(byte(kind))
+				f(t, tp, data)
 			}
 		})
 	}
 }
 
-// Rule 26: with many tokens for each peer, and with peers that are dead, a plan is within a tenth of the best of many tries.
-func TestPlanNearBestOfManyTries(t *testing.T) {
-	tests := []struct{ points, peers, replicas, dead int }{
-		{80, 10, 2, 0}, {80, 10, 3, 0}, {80, 10, 3, 2}, {320, 20, 2, 3}, {320, 20, 3, 0}, {320, 20, 3, 3},
-		{100, 100, 2, 10}, {100, 100, 3, 10}, {400, 100, 3, 0}, {800, 100, 2, 0}, {800, 100, 3, 0}, {800, 100, 3, 10},
-		{400, 200, 3, 0}, {3200, 100, 2, 10}, {3200, 100, 3, 0},
+// Rules 23, 32: on random topologies of each kind a Cover says what it was told, token by token.
+func TestCoverAnswersAsOracle(t *testing.T) {
+	eachTestTopology(t, 3000, func(t *testing.T, tp topology, _ bytesOf) { wantCoverAsOracle(t, tp) })
+}
+
+// Rules 23, 24, 32: as the two tests above and in coverage_test.go, on topologies made of the data.
+func FuzzCover(f *testing.F) {
+	// Three points on one token.
+	f.Add(byte(0), []byte{0, 3, 255, 0, 1, 2, 4, 9, 17, 33})
+	// A hole in the middle.
+	f.Add(byte(1), []byte{0, 3, 1, 0, 0, 2, 1, 1, 9, 17, 33})
+	// Both ends.
+	f.Add(byte(2), []byte{0, 2, 0, 31, 1, 1, 0, 0, 1, 1, 1, 0, 9, 17, 33})
+	// Everything, from 5 to 4.
+	f.Add(byte(2), []byte{0, 1, 5, 1, 1, 0, 0, 9, 17, 33})
+	// Two tables.
+	f.Add(byte(3), []byte{0, 2, 2, 0, 1, 5, 1, 1, 0, 0, 2, 1, 2, 0, 9, 1, 1, 1, 0, 2, 17})
+	// Nil, zero, and a ring.
+	f.Add(byte(3), []byte{0, 3, 6, 7, 0, 0, 1, 255, 8, 1, 9, 17})
+	f.Fuzz(func(t *testing.T, kind byte, data []byte) {
+		rest := bytesOf(data[:min(len(data), 256)])
+		tp := rest.topology(kind)
+		wantCoverAsOracle(t, tp)
+		wantCoverageAsOracle(t, tp, rest[:min(len(rest), 64)])
+	})
+}
+
+// Rule 32: which ranges overlap, and that the error names both. Any ranges at all: those that don't
+// overlap must be taken.
+func TestNewRangeCoverOverlaps(t *testing.T) {
+	r := rand.New(rand.NewPCG(32, 0))
+	refused := 0
+	for range 5000 {
+		ranges := make([]Range, r.IntN(5))
+		few := byte(r.Uint32())
+		for i := range ranges {
+			ranges[i] = Range{newTestToken(byte(r.Uint32()) & few), newTestToken(byte(r.Uint32()) & few), []PeerID{"a"}}
+		}
+		overlap := false // in a token
+		for i := range ranges {
+			for j := range i {
+				for b := range byte(32) {
+					overlap = overlap || ranges[i].has(newTestToken(b)) && ranges[j].has(newTestToken(b))
+				}
+				overlap = overlap || ranges[i].has(1<<63) && ranges[j].has(1<<63)
+			}
+		}
+		_, err := NewRangeCover(ranges...)
+		require.Equal(t, overlap, err != nil, "%v: %v", ranges, err)
+		if err == nil {
+			wantCoverAsOracle(t, rangeTopology(ranges))
+			continue
+		}
+		refused++
+		var i, j int
+		var first, last [2]uint64
+		_, scanned := fmt.Sscanf(err.Error(), "scatter: ranges[%d] (0x%x-0x%x) and ranges[%d] (0x%x-0x%x) overlap",
+			&i, &first[0], &last[0], &j, &first[1], &last[1])
+		require.NoError(t, scanned, err)
+		require.Less(t, i, j)
+		a, b := ranges[i], ranges[j]
+		require.True(t, a.has(b.First) || b.has(a.First), "%v: %v", ranges, err)
+		require.Equal(t, [4]uint64{a.First, a.Last, b.First, b.Last}, [4]uint64{first[0], last[0], first[1], last[1]})
+	}
+	assert.Greater(t, refused, 1000)
+	assert.Less(t, refused, 4000)
+}
+
+func TestNewRangeCoverErrorText(t *testing.T) {
+	_, err := NewRangeCover(Range{First: 10, Last: 19}, Range{First: 30, Last: 39}, Range{First: 19, Last: 29})
+	assert.EqualError(t, err, "scatter: ranges[0] (0x000000000000000a-0x0000000000000013) "+
+		"and ranges[2] (0x0000000000000013-0x000000000000001d) overlap")
+}
+
+// Rule 32: both tokens are included; First > Last goes on past the largest token; First == Last+1
+// is everything.
+func TestNewRangeCoverEnds(t *testing.T) {
+	largest := uint64(math.MaxUint64)
+	tests := []struct {
+		name        string
+		first, last uint64
+		in, out     []uint64
+		share       tokens
+	}{
+		{"a token", 5, 5, []uint64{5}, []uint64{0, 4, 6, largest}, tokens{0, 1}},
+		{"two", 5, 6, []uint64{5, 6}, []uint64{4, 7}, tokens{0, 2}},
+		{"token 0", 0, 0, []uint64{0}, []uint64{1, largest}, tokens{0, 1}},
+		{"the largest", largest, largest, []uint64{largest}, []uint64{0, largest - 1}, tokens{0, 1}},
+		{"past the largest", largest, 0, []uint64{largest, 0}, []uint64{1, largest - 1}, tokens{0, 2}},
+		{"all but one", 6, 4, []uint64{6, largest, 0, 4}, []uint64{5}, tokens{0, largest}},
+		{"all but 0", 1, largest, []uint64{1, largest}, []uint64{0}, tokens{0, largest}},
+		{"all but the largest", 0, largest - 1, []uint64{0, largest - 1}, []uint64{largest}, tokens{0, largest}},
+		{"everything from 0", 0, largest, []uint64{0, 5, largest}, nil, allTokens},
+		{"everything from 5", 5, 4, []uint64{0, 4, 5, 6, largest}, nil, allTokens},
+		{"everything from the largest", largest, largest - 1, []uint64{0, largest - 1, largest}, nil, allTokens},
 	}
 	for _, tt := range tests {
-		t.Run(fmt.Sprintf("points=%d/peers=%d/replicas=%d/dead=%d", tt.points, tt.peers, tt.replicas, tt.dead), func(t *testing.T) {
-			c := NewCover(newTestVnodes(tt.points, tt.peers, 27), tt.replicas)
-			p := planner{Cover: c, r: rand.New(rand.NewPCG(26, 27)), alive: make([]bool, tt.peers)}
-			for i := range p.alive {
-				p.alive[i] = i >= tt.dead
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := NewRangeCover(Range{tt.first, tt.last, []PeerID{"a", "b", "a"}})
+			require.NoError(t, err)
+			assert.Equal(t, []PeerID{"a", "b"}, c.Peers())
+			for _, token := range tt.in {
+				assert.Equal(t, []PeerID{"a", "b"}, c.Holders(token), "%#x", token)
 			}
-			live := func(peer PeerID) bool { return p.alive[c.number(peer)] }
-
-			best := math.MaxInt
-			for range 300 {
-				best = min(best, len(p.sweep()), len(p.greedy()), len(p.leaveOut()))
+			for _, token := range tt.out {
+				assert.Empty(t, c.Holders(token), "%#x", token)
 			}
-			for seed := range uint64(30) {
-				plan := c.Plan(live, seed)
-				assert.LessOrEqual(t, 10*len(plan), 11*best, "a plan asks %d, the best of many tries %d", len(plan), best)
+			held := tokens{}
+			for _, r := range c.rangesOf(0) {
+				held = held.plus(c.width(r))
 			}
+			assert.Equal(t, tt.share, held)
 		})
 	}
 }
 
-// leaveOut takes all that are live, and leaves them out in random order as long as nothing is missed.
-func (p *planner) leaveOut() []int32 {
-	c := p.start()
-	for peer := range p.alive {
-		if p.alive[peer] {
-			c.choose(int32(peer))
+// Rule 32: token t belongs to shard floor(t n / 2^64), exactly, also where n is no power of two.
+func TestNewGroupCoverShards(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 5, 6, 7, 10, 100, 1000, 16384, 16385} {
+		groups := make([][]PeerID, n)
+		for i := range groups {
+			groups[i] = []PeerID{PeerID(fmt.Sprint(i))}
 		}
-	}
-	return c.prune()
-}
-
-// Issue 3: a query's accounting allocates two or three things, however large the ring.
-func TestCoverageAllocs(t *testing.T) {
-	for _, counting := range []bool{false, true} {
-		c := NewCover(newTestVnodes(6400, 100, 28), 3)
-		order := rand.New(rand.NewPCG(28, 0)).Perm(100)
-		allocs := testing.AllocsPerRun(10, func() { account(c, order, counting) })
-		assert.LessOrEqual(t, allocs, 3.0, "counting: %v", counting)
-	}
-}
-
-// account keeps account of a query that the peers answer in the given order, and returns whether it is whole.
-func account(c *Cover, order []int, counting bool) bool {
-	query := newCoverage(c, counting)
-	whole := false
-	for _, peer := range order {
-		query.answer(int32(peer))
-		whole = query.whole()
-	}
-	return whole
-}
-
-// Claims: a Cover is made once for each ring, and a plan where there are thousands of points; what a query costs follows
-// its peers, and the ranges of the last few of them, unless answers are counted at once, which takes them all.
-func BenchmarkCover(b *testing.B) {
-	for _, size := range []struct{ points, peers int }{{100, 100}, {6400, 100}, {128000, 2000}} {
-		ring := newTestVnodes(size.points, size.peers, 29)
-		c := NewCover(ring, 3)
-		order := rand.New(rand.NewPCG(29, 0)).Perm(size.peers)
-		seed := uint64(0)
-		for _, op := range []struct {
-			name string
-			run  func()
-		}{
-			{"new", func() { NewCover(ring, 3) }},
-			{"plan", func() { seed++; c.Plan(nil, seed) }},
-			{"account", func() { account(c, order, false) }},
-			{"count", func() { account(c, order, true) }},
-		} {
-			b.Run(fmt.Sprintf("points=%d/peers=%d/op=%s", size.points, size.peers, op.name), func(b *testing.B) {
-				b.ReportAllocs()
-				for b.Loop() {
-					op.run()
-				}
-			})
+		tp := groupTopology(groups)
+		r := rand.New(rand.NewPCG(32, uint64(n)))
+		for range 200 {
+			token := r.Uint64()
+			if r.IntN(2) == 0 {
+				token = tp.cuts[r.IntN(len(tp.cuts))]
+			}
+			require.Equal(t, tp.holders(token), tp.cover.Holders(token), "token %#x of %d shards", token, n)
 		}
+		smallest, largest, sum := allTokens, tokens{}, tokens{}
+		for s := range int32(n) {
+			width := tp.cover.width(s)
+			sum = sum.plus(width)
+			if width.big().Cmp(smallest.big()) < 0 {
+				smallest = width
+			}
+			if width.big().Cmp(largest.big()) > 0 {
+				largest = width
+			}
+		}
+		assert.Equal(t, allTokens, sum)
+		assert.LessOrEqual(t, largest.minus(smallest).lo, uint64(1), "%d shards are equal but for a token", n)
 	}
+}
+
+// Rule 32: the original's racks, each of which holds everything once, with tokens of their own.
+func TestJoinCoversOfRacks(t *testing.T) {
+	rackA := NewCover(NewRing(Point{100, "a1"}, Point{200, "a2"}), 1)
+	rackB := NewCover(NewRing(Point{150, "b1"}, Point{200, "b2"}, Point{300, "b3"}), 1)
+	c := JoinCovers(rackA, nil, rackB, new(Cover))
+	assert.Equal(t, []uint64{100, 150, 200, 300}, c.ends, "no more than the points of both")
+	assert.Equal(t, []PeerID{"a1", "b1", "a2", "b2", "b3"}, c.Peers())
+	for token, want := range map[uint64][]PeerID{
+		0: {"a1", "b1"}, 100: {"a1", "b1"}, 101: {"a2", "b1"}, 150: {"a2", "b1"}, 151: {"a2", "b2"}, 200: {"a2", "b2"},
+		201: {"a1", "b3"}, 300: {"a1", "b3"}, 301: {"a1", "b1"}, math.MaxUint64: {"a1", "b1"},
+	} {
+		assert.Equal(t, want, c.Holders(token), "token %d", token)
+	}
+	assert.Equal(t, []PeerID{"b1", "a1"}, JoinCovers(rackB, rackA).Holders(0), "the first cover's holders come first")
+	assert.Equal(t, c.ends, JoinCovers(c, rackA, c).ends)
+}
+
+// Rule 32: a peer that holds nothing is named all the same.
+func TestPeersThatHoldNothing(t *testing.T) {
+	shadowed := NewCover(NewRing(Point{5, "a"}, Point{5, "b"}, Point{9, "c"}), 1)
+	assert.Equal(t, []PeerID{"a", "b", "c"}, shadowed.Peers(), "walk order")
+	assert.Empty(t, shadowed.rangesOf(1))
+	joined := JoinCovers(shadowed, NewGroupCover([]PeerID{"d"}))
+	assert.Equal(t, []PeerID{"a", "d", "c", "b"}, joined.Peers())
+	assert.Equal(t, []PeerID{"c", "d"}, joined.Holders(6))
+}
+
+// Rule 32: what nobody holds.
+func TestCoversWithoutHolders(t *testing.T) {
+	none, err := NewRangeCover()
+	require.NoError(t, err)
+	hole, err := NewRangeCover(Range{First: 5, Last: 9})
+	require.NoError(t, err)
+	for name, c := range map[string]*Cover{
+		"zero": {}, "nil ring": NewCover(nil, 3), "empty ring": NewCover(NewRing(), 3), "no groups": NewGroupCover(),
+		"empty groups": NewGroupCover(nil, nil), "no ranges": none, "a range without holders": hole,
+		"no covers": JoinCovers(), "nil covers": JoinCovers(nil, nil), "zero covers": JoinCovers(new(Cover), hole),
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Empty(t, c.Peers())
+			for _, token := range []uint64{0, 7, math.MaxUint64} {
+				assert.Empty(t, c.Holders(token))
+			}
+			assert.Equal(t, int32(-1), c.number("a"))
+			query := newCoverage(c, nil)
+			assert.Zero(t, query.open)
+			assert.False(t, query.whole())
+			assert.Zero(t, query.share())
+			missing := query.missing()
+			require.Len(t, missing, 1)
+			assert.Equal(t, missing[0].First, missing[0].Last+1, "everything")
+			assert.Equal(t, 1.0, missing[0].Share)
+			assert.Nil(t, missing[0].Holders)
+		})
+	}
+}
+
+// The caller owns what Peers and Holders return, and keeps what it passes.
+func TestCoverSharesNoSlices(t *testing.T) {
+	ring := newTestRing(3)
+	group := []PeerID{"a", "b"}
+	c := JoinCovers(NewCover(ring, 2), NewGroupCover(group))
+	peers, holders := c.Peers(), c.Holders(0)
+	slices.Reverse(group)
+	for _, list := range [][]PeerID{c.Peers(), c.Holders(0), NewCover(ring, 1).Peers()} {
+		list[0] = "x"
+	}
+	assert.Equal(t, peers, c.Peers())
+	assert.Equal(t, holders, c.Holders(0))
+	assert.Equal(t, []PeerID{"a", "b", "c"}, ring.Peers())
+}
+
+// A join has no more ranges than its covers have points, and few allocations.
+func TestJoinCoversOfLargeRacks(t *testing.T) {
+	a, b := NewCover(newTestVnodes(6400, 100, 1), 1), NewCover(newTestVnodes(64000, 1000, 2), 1)
+	c := JoinCovers(a, b)
+	assert.LessOrEqual(t, len(c.ends), len(a.ends)+len(b.ends))
+	assert.LessOrEqual(t, len(c.holders), 2*len(c.ends), "some hold a range in both")
+	assert.Less(t, testing.AllocsPerRun(1, func() { JoinCovers(a, b) }), 64.0)
 }

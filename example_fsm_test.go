@@ -25,7 +25,7 @@ func (turnstile) Handle(c *scatter.Control[string, string], state, event string)
 	return state
 }
 
-// A machine has no clock of its own, so its behaviour over time is shown by literal times.
+// A machine reads no clock, so literal times show how it behaves.
 func ExampleMachine() {
 	m := scatter.NewMachine(turnstile{}, "locked")
 	noon := time.Date(2000, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -51,7 +51,7 @@ func ExampleMachine() {
 	// locked false
 }
 
-// The table of a machine's states and events can be printed by trying each.
+// This prints the table of a machine's states and events: the next state for each pair.
 func ExampleMachine_table() {
 	events := []string{"coin", "push", "expire"}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
@@ -72,7 +72,7 @@ func ExampleMachine_table() {
 	// open    open  locked  locked
 }
 
-// A line is a connection that takes time to come up. What is to be sent before it is up waits until then.
+// A line is a connection that takes time to come up. Messages wait until it is up.
 type line struct{}
 
 func (line) Handle(c *scatter.Control[string, string], state, event string) string {
@@ -87,7 +87,9 @@ func (line) Handle(c *scatter.Control[string, string], state, event string) stri
 	return state
 }
 
-func (line) Enter(_ *scatter.Control[string, string], from, to string) { fmt.Println(from, "->", to) }
+func (line) Enter(_ *scatter.Control[string, string], from, to string) {
+	fmt.Println(from, "->", to)
+}
 
 func ExampleControl_Postpone() {
 	m := scatter.NewMachine(line{}, "connecting")
@@ -102,7 +104,7 @@ func ExampleControl_Postpone() {
 	// connected bye
 }
 
-// A summer adds up what comes, until nothing has come for a while.
+// A summer adds numbers until none has come for a while.
 type summer struct{ sum int }
 
 func (s *summer) Handle(c *scatter.Control[string, int], state string, n int) string {
@@ -125,7 +127,7 @@ func ExampleRun() {
 	// Output: 6 <nil>
 }
 
-// An entry in an account's book. Whoever asks for the balance after it travels along.
+// An entry changes an account. It carries the caller that asks for the balance after it, if any.
 type entry struct {
 	amount int
 	asking scatter.From[int]

@@ -7,7 +7,7 @@ import (
 	"github.com/scatterknn/scatter"
 )
 
-// A request as it goes to a peer, and what the peer makes of it.
+// A request is encoded for a peer, which decodes it.
 func ExampleRequest_MarshalBinary() {
 	req := scatter.Request{Table: "docs", Query: scatter.Regex{Field: "title", Pattern: "z[il]p", MaxErrors: 1}, K: 10}
 	payload, err := req.MarshalBinary()
@@ -22,13 +22,13 @@ func ExampleRequest_MarshalBinary() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Printf("%+v\n", got)
+	fmt.Printf("%s %+v %d\n", got.Table, got.Query, got.K)
 	// Output:
 	// "FTQ1\x00\x00\n\x00\x00\x00\x04\x00\x00\x00docs\x02\x05\x00\x00\x00title\x06\x00\x00\x00z[il]p\x01\x00"
-	// {Table:docs Query:{Field:title Pattern:z[il]p MaxErrors:1} K:10}
+	// docs {Field:title Pattern:z[il]p MaxErrors:1} 10
 }
 
-// A peer's reply, whole and then cut short on its way.
+// A reply is decoded, first as it was sent and then cut short.
 func ExampleReply_UnmarshalBinary() {
 	sent := scatter.Reply{Hits: []scatter.Hit[string]{{ID: "doc:7", Score: 0.25}, {ID: "doc:9", Score: 0.5}}}
 	payload, err := sent.MarshalBinary()

@@ -9,14 +9,15 @@ import (
 	"time"
 )
 
-// A program is a handler as a table: what is asked for in each state at each kind of event, and on entry to each state.
+// A program is a handler as a table: its wishes in each state for each kind of event, and on entry
+// to each state.
 type program struct {
 	enters bool // it has an Enter
 	handle [3][4][]wish
 	enter  [3][]wish
 }
 
-// A wish is one thing that a program asks of its machine.
+// A wish is one thing that a program asks its machine for.
 type wish struct {
 	what string
 	name string
@@ -24,10 +25,11 @@ type wish struct {
 	arg  int // a kind of event, or the next state
 }
 
-// A marked event has a number of its own, so that no two look the same in a log.
+// A marked event has a unique number, so that no two look the same in a log.
 type marked struct{ kind, number int }
 
-// A tape is the bytes that a program, and what is done to it, are read from. Past its end it is all zeros.
+// A tape is the bytes from which a program, and what is done to it, are read. After its end come
+// zeros.
 type tape []byte
 
 func (tp *tape) next(n int) int {
@@ -63,13 +65,13 @@ func (tp *tape) wishes() []wish {
 			arg:  tp.next(4),
 		}
 		if wishes[i].what == "stop" && tp.next(8) > 0 {
-			wishes[i].what = "go" // lest most programs end at once
+			wishes[i].what = "go" // or most programs would end at once
 		}
 	}
 	return wishes
 }
 
-// An asker has what a handler may ask of its machine: a Control, or a machineOracle.
+// An asker has the methods that a handler may call: it is a Control or a machineOracle.
 type asker interface {
 	Now() time.Time
 	Raise(ev marked)
@@ -82,12 +84,12 @@ type asker interface {
 	Stop(err error)
 }
 
-// A player carries out a program and writes down each call.
+// A player is a handler that performs a program and logs each call.
 type player struct {
 	*program
 	log    []string
 	number int // of the last event made
-	fuel   int // calls left before it asks for nothing any more, so that every program comes to an end
+	fuel   int // calls left before it asks for nothing more, so that every program ends
 }
 
 func (pl *player) event(kind int) marked {
@@ -95,7 +97,9 @@ func (pl *player) event(kind int) marked {
 	return marked{kind, pl.number}
 }
 
-func (pl *player) Handle(c *Control[int, marked], s int, ev marked) int { return pl.handled(c, s, ev) }
+func (pl *player) Handle(c *Control[int, marked], s int, ev marked) int {
+	return pl.handled(c, s, ev)
+}
 
 func (pl *player) handled(a asker, s int, ev marked) int {
 	pl.log = append(pl.log, fmt.Sprint(a.Now().Sub(epoch), " state ", s, " event ", ev))
@@ -143,9 +147,9 @@ type enteringPlayer struct{ *player }
 
 func (pl enteringPlayer) Enter(c *Control[int, marked], from, to int) { pl.entered(c, from, to) }
 
-// A machineOracle is a gen_statem put together from the words of its manual, slow and obvious: what a call asks for is
-// only gathered, and done once the call has returned; there is one list for what waits, and a map of timers which is
-// searched from end to end.
+// A machineOracle is a slow and obvious gen_statem, written from its manual. It collects what a
+// call asks for and does it after the call has returned. It has one list of waiting events, and a
+// map of timers that it searches from end to end.
 type machineOracle struct {
 	*player
 	now       time.Time
@@ -158,7 +162,7 @@ type machineOracle struct {
 	stopped   bool
 	reason    error
 
-	// Gathered from one call of Handle and its Enter.
+	// Collected from one call of Handle and its Enter.
 	raised   []marked
 	timing   []func()
 	postpone bool
@@ -230,7 +234,7 @@ func (o *machineOracle) do(now time.Time, ev *marked) error {
 
 func (o *machineOracle) settle() {
 	zero := func(tm timer) bool { return tm.zero }
-	for !o.stopped && (len(o.waiting) > 0 || o.fire(zero)) {
+	for !o.stopped && (len(o.waiting) > 0 || o.fire(zero)) { // Rule 21: zero timers fire last
 		ev := o.waiting[0]
 		o.waiting = o.waiting[1:]
 		delete(o.timers, "event")
@@ -245,25 +249,25 @@ func (o *machineOracle) settle() {
 func (o *machineOracle) transition(next int, change bool) {
 	from := o.state
 	o.state = next
-	if o.stopped {
+	if o.stopped { // Rule 22
 		return
 	}
-	if change {
+	if change { // Rules 18 and 19
 		delete(o.timers, "state")
 		if o.enters {
 			o.entered(o, from, next)
 		}
-		o.waiting = slices.Concat(o.postponed, o.waiting)
+		o.waiting = slices.Concat(o.postponed, o.waiting) // Rule 20
 		o.postponed = nil
 	}
 	for _, do := range o.timing {
 		do()
 	}
-	o.waiting = slices.Concat(o.raised, o.waiting)
+	o.waiting = slices.Concat(o.raised, o.waiting) // Rule 20
 	o.raised, o.timing, o.postpone = nil, nil, false
 }
 
-// fire makes the event of the first timer that is due wait, and reports whether there is one.
+// fire moves the event of the first due timer to the waiting ones. It reports whether there is one.
 func (o *machineOracle) fire(due func(timer) bool) bool {
 	first := ""
 	for key, tm := range o.timers {
@@ -289,7 +293,8 @@ func (o *machineOracle) deadline() (at time.Time, ok bool) {
 	return at, ok
 }
 
-// compareWithOracle reads a program, and what is done to it, from tp, and does it to a machine and to the oracle.
+// compareWithOracle reads a program, and what is done to it, from tp. It does this to a machine and
+// to the oracle, and compares logs, deadlines, states and errors.
 func compareWithOracle(t *testing.T, tp tape) {
 	p := tp.program()
 	played := &player{program: p}
@@ -340,6 +345,7 @@ func compareWithOracle(t *testing.T, tp tape) {
 	}
 }
 
+// Rules 18 to 22, for random programs.
 func TestMachineAgainstOracle(t *testing.T) {
 	for seed := range uint64(3000) {
 		random := rand.New(rand.NewPCG(seed, 0))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,13 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A script is a handler in words. Its keys are "state event" for Handle and ">state" for Enter; its values are what is
-// asked for there, separated by "; ", and no value is none. See act.
+// A script describes a handler in words. Its keys are "state event" for Handle and ">state" for
+// Enter. Its values are the operations for that call, separated by "; ". See act. A call without a
+// value does nothing.
 type script map[string]string
 
 var errBoom = errors.New("boom")
 
-// act carries out what the script has for key, and returns the next state.
+// act performs the operations of key and returns the next state.
 func (sc script) act(c *Control[string, string], key, state string) string {
 	for op := range strings.SplitSeq(sc[key], "; ") {
 		switch f := strings.Fields(op); {
@@ -62,8 +62,8 @@ func span(s string) time.Duration {
 	return d
 }
 
-// scripted is a handler that follows a script and writes down each call: "1s idle coin" for the event coin in the state
-// idle, one second after the start.
+// scripted is a handler that follows a script and logs each call: "1s idle coin" means that the
+// event coin was delivered in the state idle, one second after the start.
 type scripted struct {
 	script
 	start time.Time
@@ -75,7 +75,7 @@ func (h *scripted) Handle(c *Control[string, string], s, ev string) string {
 	return h.act(c, s+" "+ev, s)
 }
 
-// entering is scripted with an Enter, written down as "1s idle>busy".
+// entering is scripted with an Enter, logged as "1s idle>busy".
 type entering struct{ scripted }
 
 func (h *entering) Enter(c *Control[string, string], from, to string) {
@@ -83,7 +83,7 @@ func (h *entering) Enter(c *Control[string, string], from, to string) {
 	h.act(c, ">"+to, to)
 }
 
-// epoch is the start of every test with literal times.
+// epoch is when every test with literal times begins.
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // newEntering returns a machine in the state idle that follows sc.
@@ -92,8 +92,8 @@ func newEntering(sc script) (*Machine[string, string], *entering) {
 	return NewMachine(h, "idle"), h
 }
 
-// drive does each thing in turn: "1s coin" steps with the event coin at one second, "1s" advances to one second, and
-// "next" writes the deadline into the log. An error goes into the log as well.
+// drive does each thing in turn: "1s coin" steps with the event coin at one second, "1s" advances
+// to one second, and "next" logs the deadline. Errors are logged as well.
 func drive(m *Machine[string, string], log *[]string, things ...string) {
 	for _, thing := range things {
 		at, ev, step := strings.Cut(thing, " ")
@@ -117,8 +117,8 @@ func drive(m *Machine[string, string], log *[]string, things ...string) {
 	}
 }
 
-// TestMachine has, for each case, what is done to a machine in the state idle that follows a script, and what its log
-// says then, the parts separated by ", ". Enter for the initial state is in none of them: see TestMachineInitialEnter.
+// Each case has a script, what drive does to its machine in the state idle, and the log, both
+// separated by ", ". The logs leave out Enter for the initial state: see TestMachineInitialEnter.
 func TestMachine(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -126,7 +126,7 @@ func TestMachine(t *testing.T) {
 		do     string
 		want   string
 	}{
-		// Rule 18: a change of state is another state; the same one is no change.
+		// Rule 18: the state changes if the handler returns another one. The same state is no change.
 		{
 			name:   "a change of state runs Enter",
 			script: script{"idle a": "-> busy", "busy b": "-> idle"},
@@ -152,7 +152,8 @@ func TestMachine(t *testing.T) {
 			want:   "0s idle a, 1s idle b, next 5s, 5s idle t",
 		},
 
-		// Rule 19: a change cancels the old state's timeout; one asked for in the same call stands; Enter runs after that.
+		// Rule 19: a change cancels the old state's timeout. One armed in the same call stays. Then
+		// Enter runs.
 		{
 			name:   "a change cancels the state timeout",
 			script: script{"idle a": "state 5s t", "idle b": "-> busy"},
@@ -208,7 +209,8 @@ func TestMachine(t *testing.T) {
 			want:   "0s idle a, 0s idle>busy, 5s busy e, 6s busy n",
 		},
 
-		// Rule 20: raised events first, then, after a change, the postponed ones, then what came from outside.
+		// Rule 20: raised events come first, then, after a change, postponed ones, then those from
+		// outside.
 		{
 			name:   "raised events come in the order raised",
 			script: script{"idle a": "raise x; raise y"},
@@ -287,7 +289,7 @@ func TestMachine(t *testing.T) {
 			want:   "0s idle a, 5s idle t, next none, 6s idle b, 6s idle>busy, 6s busy t",
 		},
 
-		// Rule 21: a cancelled timeout is never delivered late; a zero one fires after what is queued.
+		// Rule 21: a cancelled timeout is never delivered. A zero one fires once no event waits.
 		{
 			name:   "a timeout fires at its deadline and once",
 			script: script{"idle a": "timeout n 5s t"},
@@ -301,22 +303,30 @@ func TestMachine(t *testing.T) {
 			want:   "0s idle a, 1m0s idle t, next 1m5s",
 		},
 		{
-			name:   "due timeouts fire by deadline, then in the order armed",
-			script: script{"idle a": "timeout p 3s p; timeout q 2s q; event 2s e; state 1s s; timeout r 2s r"},
-			do:     "0s a, 3s",
-			want:   "0s idle a, 3s idle s, 3s idle q, 3s idle r, 3s idle p",
+			name: "due timeouts fire by deadline, then in the order armed",
+			script: script{
+				"idle a": "timeout p 3s p; timeout q 2s q; event 2s e; state 1s s; timeout r 2s r",
+			},
+			do:   "0s a, 3s",
+			want: "0s idle a, 3s idle s, 3s idle q, 3s idle r, 3s idle p",
 		},
 		{
-			name:   "what follows from a timeout comes before the next one",
-			script: script{"idle a": "timeout p 1s p; timeout q 1s q", "idle p": "raise x; timeout z 0s z; -> busy"},
-			do:     "0s a, 1s",
-			want:   "0s idle a, 1s idle p, 1s idle>busy, 1s busy x, 1s busy z, 1s busy q",
+			name: "what follows from a timeout comes before the next one",
+			script: script{
+				"idle a": "timeout p 1s p; timeout q 1s q",
+				"idle p": "raise x; timeout z 0s z; -> busy",
+			},
+			do:   "0s a, 1s",
+			want: "0s idle a, 1s idle p, 1s idle>busy, 1s busy x, 1s busy z, 1s busy q",
 		},
 		{
-			name:   "a due timeout can be cancelled by one that fires before it",
-			script: script{"idle a": "timeout p 1s p; timeout q 2s q; state 3s s", "idle p": "cancel q; -> busy"},
-			do:     "0s a, 9s, next",
-			want:   "0s idle a, 9s idle p, 9s idle>busy, next none",
+			name: "a due timeout can be cancelled by one that fires before it",
+			script: script{
+				"idle a": "timeout p 1s p; timeout q 2s q; state 3s s",
+				"idle p": "cancel q; -> busy",
+			},
+			do:   "0s a, 9s, next",
+			want: "0s idle a, 9s idle p, 9s idle>busy, next none",
 		},
 		{
 			name:   "Step fires nothing that was armed before it",
@@ -331,10 +341,13 @@ func TestMachine(t *testing.T) {
 			want:   "0s idle a, 1s idle b, next none",
 		},
 		{
-			name:   "a named timeout is cancelled by its own name alone",
-			script: script{"idle a": "timeout p 5s p; timeout q 5s q", "idle b": "cancel q; cancel; cancel r"},
-			do:     "0s a, 1s b, 5s",
-			want:   "0s idle a, 1s idle b, 5s idle p",
+			name: "a named timeout is cancelled by its own name alone",
+			script: script{
+				"idle a": "timeout p 5s p; timeout q 5s q",
+				"idle b": "cancel q; cancel; cancel r",
+			},
+			do:   "0s a, 1s b, 5s",
+			want: "0s idle a, 1s idle b, 5s idle p",
 		},
 		{
 			name:   "a named timeout outlives events and changes of state",
@@ -439,7 +452,7 @@ func TestMachine(t *testing.T) {
 			want:   "0s idle a, 0s idle x, next 1s, 1s idle p",
 		},
 
-		// Rule 22: Stop ends the machine, wherever it is called, and nothing comes after it.
+		// Rule 22: Stop ends the machine wherever it is called, and nothing is delivered after it.
 		{
 			name:   "a normal stop is no error",
 			script: script{"idle a": "stop"},
@@ -535,7 +548,7 @@ func TestMachineInitialEnter(t *testing.T) {
 			want:   "1s idle>idle, next 6s, 6s idle s, 6s idle n",
 		},
 		{
-			// Rule 22: stop from each place.
+			// Rule 22: Stop works here too.
 			name:   "stop there drops the event of the first Step",
 			script: script{">idle": "raise x; stop boom"},
 			do:     "0s a, 0s b",
@@ -577,7 +590,7 @@ func TestMachineState(t *testing.T) {
 	require.True(t, m.Stopped())
 }
 
-// Rule 22: later Steps return ErrStopped, and the reason is not lost.
+// Rule 22: later Steps return ErrStopped. The reason is not lost.
 func TestMachineErrStopped(t *testing.T) {
 	m, _ := newEntering(script{"idle a": "stop"})
 	require.NoError(t, m.Step(epoch, "a"))
@@ -600,7 +613,7 @@ func (h stopper) Handle(c *Control[string, string], s, _ string) string {
 	return s
 }
 
-// Rule 22: a panic in a handler passes through, never silently, and ends the machine.
+// Rule 22: a panic in a handler stops the machine and passes through to the caller.
 func TestMachinePanic(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -626,7 +639,7 @@ func TestMachinePanic(t *testing.T) {
 	}
 }
 
-// misuse is a handler that calls wrong with what it could, but must not, use.
+// misuse is a handler that calls wrong, which uses the machine or its Control in a forbidden way.
 type misuse struct {
 	m     *Machine[string, string]
 	c     *Control[string, string]
@@ -683,12 +696,12 @@ func TestControlPanicsOutsideOfCalls(t *testing.T) {
 		"CancelTimeout":      func() { c.CancelTimeout("n") },
 		"Stop":               func() { c.Stop(nil) },
 	} {
-		require.PanicsWithValue(t, "scatter: Control."+name+": called outside of Handle and Enter", use)
+		require.PanicsWithValue(t, "scatter: Control."+name+": called outside Handle and Enter", use)
 	}
 	require.Equal(t, epoch, c.Now())
 }
 
-// busybody asks for something of everything for each event 0, and takes the events that follow from that.
+// busybody uses every method of Control for each event 0, and takes the events that follow from it.
 type busybody struct{}
 
 func (busybody) Handle(c *Control[bool, int], s bool, ev int) bool {
@@ -723,6 +736,22 @@ func TestMachineAllocatesNothingPerEvent(t *testing.T) {
 	}
 }
 
+// A struct can hold a Machine by value, and use it again, without an allocation.
+func TestMachineByValue(t *testing.T) {
+	var holder struct {
+		turnstile turnstile
+		machine   Machine[bool, string]
+	}
+	got := testing.AllocsPerRun(100, func() {
+		holder.machine = Machine[bool, string]{}
+		holder.machine.init(&holder.turnstile, false)
+		if holder.machine.Step(epoch, "twice") != nil || !holder.machine.State() {
+			t.Fatal("the raised coin was not delivered")
+		}
+	})
+	require.Zero(t, got)
+}
+
 // hoarder postpones events while its state is false.
 type hoarder struct{}
 
@@ -740,7 +769,7 @@ func (hoarder) Handle(c *Control[bool, *[64]byte], s bool, ev *[64]byte) bool {
 	return s
 }
 
-// What an event refers to is free to go once it has been handled.
+// A machine does not keep alive what a handled event refers to.
 func TestMachineKeepsNoReferences(t *testing.T) {
 	m := NewMachine(hoarder{}, false)
 	for range 5 {
@@ -751,10 +780,9 @@ func TestMachineKeepsNoReferences(t *testing.T) {
 	_, armed := m.Deadline()
 	require.False(t, armed)
 
-	for name, events := range map[string][]*[64]byte{"queue": m.queue, "raised": m.raised, "postponed": m.postponed} {
-		events = events[:cap(events)]
-		if i := slices.IndexFunc(events, func(ev *[64]byte) bool { return ev != nil }); i >= 0 {
-			t.Errorf("%s[%d] of %d still holds an event", name, i, len(events))
+	for _, events := range [][]*[64]byte{m.queue, m.raised, m.postponed} {
+		for i, ev := range events[:cap(events)] {
+			require.Nil(t, ev, "slot %d of %d", i, cap(events))
 		}
 	}
 	for i, tm := range m.timeouts[:cap(m.timeouts)] {

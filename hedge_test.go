@@ -2,170 +2,182 @@ package scatter
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// quarters is a ring of four peers, each of which owns a quarter of the token space and holds the quarter before its own
-// as well: the first quarter a and b, the second b and c, the third c and d, the last d and a.
-func quarters() *Cover {
-	return NewCover(NewRing(Point{0, "a"}, Point{1 << 62, "b"}, Point{2 << 62, "c"}, Point{3 << 62, "d"}), 2)
+// pair is a strategy that asks a and c of quarters, which hold everything, with b and d as standbys.
+func pair(delay time.Duration) *fixed {
+	return &fixed{cover: quarters(), peers: []PeerID{"a", "c"}, standbys: []PeerID{"b", "d"}, delay: delay}
 }
 
-// Rule 25: an answer whose coverage is whole is done; who is still out then is spare.
-func TestCoordinatorDoneWhenWhole(t *testing.T) {
-	s := newStepped(t, 9, Options{Cover: quarters()}, "a", "b", "c", "d")
+// Rule 25: a query whose coverage is 1 ends. Who is out then is NotNeeded, and who waits NotAsked.
+func TestCoordinatorEndsWhenWhole(t *testing.T) {
+	s := newStepped(t, Options{Cover: quarters()}, "a", "b", "c", "d")
 	s.begin()
 	s.reply(1, 0, Hit[string]{"x", 1})
 	s.fail(2, 1, errBroke)
 	s.wantState(Gather)
 	s.reply(3, 2, Hit[string]{"x", 1}, Hit[string]{"y", 2})
-	r := s.wantLedger("a Answered 1 1", "b Failed 0 2", "c Answered 2 3", "d Spare 0 3")
+	r := s.wantLedger("a Answered 1 1", "b Failed 0 2", "c Answered 2 3", "d NotNeeded 0 3")
 	require.Equal(t, ErrEnough, r.Peers[3].Err)
 	require.Equal(t, "x y", ids(r.Hits))
 	require.Equal(t, 1.0, r.Coverage)
 	require.False(t, r.Partial)
 	require.Empty(t, r.Missing)
-	require.Equal(t, []int{4, 0, 1}, []int{r.PeersConsulted, r.PeersTimedOut, r.PeersFailed})
-}
 
-// Rule 25: so may be peers that haven't been asked yet.
-func TestCoordinatorDoneBeforeAllAreAsked(t *testing.T) {
-	s := newStepped(t, 9, Options{Cover: quarters(), Limit: 1}, "a", "c", "b", "d")
+	s = newStepped(t, Options{Cover: quarters(), Limit: 1}, "a", "c", "b", "d")
 	s.begin()
 	s.reply(1, 0)
 	s.reply(2, 1)
-	r := s.wantLedger("a Answered 0 1", "c Answered 0 1", "b NotAsked 0 0", "d NotAsked 0 0")
+	r = s.wantLedger("a Answered 0 1", "c Answered 0 1", "b NotAsked 0 0", "d NotAsked 0 0")
 	require.Equal(t, ErrEnough, r.Peers[2].Err)
-	require.Equal(t, 2, r.PeersConsulted)
-}
 
-// Rule 25: with WaitAll the rest is waited for, and counts.
-func TestCoordinatorWaitAll(t *testing.T) {
-	s := newStepped(t, 9, Options{Cover: quarters(), WaitAll: true}, "a", "b", "c", "d")
+	// WaitAll waits for the rest, and their hits count. Rule 24: a peer whose ranges others have answered
+	// doesn't make the answer Partial.
+	s = newStepped(t, Options{Cover: quarters(), WaitAll: true}, "a", "b", "c", "d")
 	s.begin()
 	s.reply(1, 0)
 	s.reply(1, 2)
 	s.reply(2, 1, Hit[string]{"x", 1})
 	s.wantState(Gather)
 	s.advance(5)
-	r := s.wantLedger("a Answered 0 1", "b Answered 1 2", "c Answered 0 1", "d TimedOut 0 5")
-	// Rule 24: a slow peer whose ranges replicas have answered does not make an answer partial.
-	require.False(t, r.Partial)
-	require.Equal(t, 1.0, r.Coverage)
+	require.False(t, s.wantLedger("a Answered 0 1", "b Answered 1 2", "c Answered 0 1", "d TimedOut 0 5").Partial)
 }
 
-// Rule 24: what is missing, adjacent ranges as one, and of each holder why it didn't answer; those that were dead before
-// the query too.
-func TestCoordinatorMissing(t *testing.T) {
-	s := newStepped(t, 9, Options{Cover: quarters()}, "a", "b", "c")
+// Rule 42: a query ends as soon as nobody who is out can add to its answer, although it is Partial. A
+// peer that is not on the Cover may add something.
+func TestCoordinatorEndsWhenNobodyCanAdd(t *testing.T) {
+	s := newStepped(t, Options{Cover: quarters()}, "a", "b", "d")
+	s.begin()
+	s.reply(1, 1)
+	s.fail(2, 2, errBroke)
+	s.wantState(Gather) // a can answer for the last quarter
+	s.reply(3, 0)
+	r := s.wantLedger("a Answered 0 3", "b Answered 0 1", "d Failed 0 2")
+	require.Equal(t, 0.75, r.Coverage)
+
+	s = newStepped(t, Options{Cover: quarters()}, "a", "b", "d")
 	s.begin()
 	s.reply(1, 0)
 	s.fail(2, 2, errBroke)
-	s.advance(5)
-	r := s.Response()
-	require.True(t, r.Partial)
-	require.Equal(t, 0.5, r.Coverage)
-	require.Equal(t, []Gap{{
-		First: 1, Last: 2 << 62, Share: 0.5,
-		Holders: []PeerReport{r.Peers[1], r.Peers[2], {Peer: "d", Status: Dead}},
-	}}, r.Missing)
-	require.Equal(t, "0x0000000000000001-0x8000000000000000 (50.00%): b TimedOut, c Failed, d Dead", r.Missing[0].String())
-}
+	s.wantState(Gather) // b can answer for the second quarter
+	s.reply(3, 1)
+	require.Equal(t, []MissingRange{{1<<62 + 1, 2 << 62, 0.25, []PeerID{"c", "d"}}}, s.Response().Missing)
 
-// Rule 24: a range whose holders are all dead is missing although nobody was asked.
-func TestCoordinatorMissingOfTheDead(t *testing.T) {
-	s := newStepped(t, 9, Options{Cover: quarters()}, "a", "b")
+	s = newStepped(t, Options{Cover: quarters()}, "a", "stranger", "d")
 	s.begin()
 	s.reply(1, 0)
-	s.reply(1, 1)
-	r := s.wantLedger("a Answered 0 1", "b Answered 0 1")
-	require.True(t, r.Partial)
-	require.Equal(t, 0.75, r.Coverage)
-	require.Equal(t, []Gap{{1<<62 + 1, 2 << 62, 0.25, []PeerReport{{Peer: "c", Status: Dead}, {Peer: "d", Status: Dead}}}},
-		r.Missing)
+	s.fail(2, 2, errBroke)
+	s.wantState(Gather)
+	s.reply(3, 1, Hit[string]{"x", 1})
+	require.Equal(t, "x", ids(s.Response().Hits))
 
-	s = newStepped(t, 9, Options{Cover: NewCover(NewRing(), 3)}, "a")
+	cover := NewGroupCover([]PeerID{"a", "b"}, []PeerID{"c"}) // b can't add to what a has answered
+	s = newStepped(t, Options{Cover: cover}, "a", "b", "c")
+	s.begin()
+	s.reply(1, 0)
+	s.fail(2, 2, errBroke)
+	s.wantLedger("a Answered 0 1", "b NotNeeded 0 2", "c Failed 0 2")
+}
+
+// Rule 24: what is missing, adjacent ranges as one, with their holders. Only what was answered in full
+// counts.
+func TestCoordinatorMissing(t *testing.T) {
+	s := newStepped(t, Options{Cover: quarters()}, "a", "b", "c")
+	s.begin()
+	s.reply(1, 0)
+	s.Reply(at(2), 2, []Hit[string]{{"x", 1}}, errPart)
+	s.advance(5)
+	r := s.wantLedger("a Answered 0 1", "b TimedOut 0 5", "c Incomplete 1 2")
+	require.Equal(t, "x", ids(r.Hits))
+	require.True(t, r.Partial)
+	require.Equal(t, 0.5, r.Coverage)
+	require.Equal(t, []MissingRange{{1, 2 << 62, 0.5, []PeerID{"b", "c", "d"}}}, []MissingRange{{
+		r.Missing[0].First, r.Missing[0].Last, r.Missing[0].Share, sortedMissing(r.Missing)[0].Holders,
+	}})
+
+	s = newStepped(t, Options{Cover: NewCover(NewRing(), 3)}, "a")
 	s.begin()
 	s.reply(1, 0, Hit[string]{"x", 1})
-	r = s.Response()
-	require.Equal(t, []Gap{{0, math.MaxUint64, 1, nil}}, r.Missing, "an empty ring covers nothing")
-	require.Equal(t, "x", ids(r.Hits))
+	require.Equal(t, []MissingRange{{0, math.MaxUint64, 1, nil}}, s.Response().Missing, "nobody holds anything")
+	require.Equal(t, "x", ids(s.Response().Hits))
 }
 
-// Rule 24: a peer that answers in part has not answered for its ranges, and one that isn't on the ring for none.
-func TestCoordinatorIncompleteDoesNotCover(t *testing.T) {
-	s := newStepped(t, 9, Options{Cover: quarters()}, "a", "c", "stranger")
+// Rule 31: dead peers have their line in their place. They are not asked, and count.
+func TestCoordinatorDeadPeers(t *testing.T) {
+	live := func(p PeerID) bool { return p != "b" && p != "c" }
+	s := newStepped(t, Options{Live: live, MinCoverage: 0.9}, "b", "a", "c", "d", "b")
 	s.begin()
-	s.reply(1, 2, Hit[string]{"y", 2})
-	s.reply(1, 0)
-	s.step(2, &Event[Hit[string]]{Kind: Replied, Index: 1, Hits: hitList{{"x", 1}}, Err: ErrPartial})
-	r := s.wantLedger("a Answered 0 1", "c Incomplete 1 2", "stranger Answered 1 1")
-	require.Equal(t, "x y", ids(r.Hits))
+	require.Equal(t, "ad", s.asked())
+	s.reply(1, 1)
+	s.reply(1, 3)
+	r := s.wantLedger("b Dead 0 0", "a Answered 0 1", "c Dead 0 0", "d Answered 0 1")
 	require.Equal(t, 0.5, r.Coverage)
-	require.Equal(t, Incomplete, r.Missing[0].Holders[1].Status)
-}
+	require.True(t, r.Partial)
+	require.Equal(t, 2, r.PeersConsulted)
+	var short *CoverageError[Hit[string]]
+	require.ErrorAs(t, s.Err(), &short)
 
-// Without a Cover the coverage is that of the peers.
-func TestCoordinatorCoverageOfPeers(t *testing.T) {
-	s := newStepped(t, 9, Options{}, "a", "b", "c", "d")
+	s = newStepped(t, Options{Live: live, Cover: quarters()}, "a", "b", "c", "d")
 	s.begin()
-	for i := range 3 {
-		s.reply(1, i)
-	}
-	s.fail(1, 3, errBroke)
-	require.Equal(t, 0.75, s.Response().Coverage)
-	require.Nil(t, s.Response().Missing)
+	s.reply(1, 0)
+	s.reply(1, 3)
+	r = s.wantLedger("a Answered 0 1", "b Dead 0 0", "c Dead 0 0", "d Answered 0 1")
+	require.Equal(t, 0.75, r.Coverage, "b and c alone hold the second quarter")
+
+	chosen := pair(0)
+	chosen.peers, chosen.dead, chosen.standbys = []PeerID{"b", "d"}, []PeerID{"a", "c"}, nil
+	s = newSelected(t, Options{}, chosen)
+	s.begin()
+	s.reply(1, 1)
+	s.fail(2, 3, errBroke)
+	r = s.wantLedger("a Dead 0 0", "b Answered 0 1", "c Dead 0 0", "d Failed 0 2")
+	require.Equal(t, 0.5, r.Coverage)
 }
 
 // Rule 27: what a failed peer was asked for is asked of standbys at once.
 func TestCoordinatorFallback(t *testing.T) {
-	s := newStepped(t, 9, Options{Cover: quarters(), Standby: []PeerID{"a", "b", "d", "stranger", "b"}}, "a", "c")
+	s := newSelected(t, Options{}, pair(0))
 	s.begin()
 	require.Equal(t, "ac", s.asked())
 	s.fail(1, 0, errBroke)
 	require.Equal(t, "acbd", s.asked(), "b and d hold one of a's quarters each")
-	s.wantState(Gather)
-	require.Equal(t, at(6), s.asks[2].Deadline, "a standby's deadline runs from its own start")
+	require.Equal(t, Ask{"b", Fallback, 2, at(6), testRequest}, s.asks[2])
 	s.reply(2, 1)
 	s.reply(3, 2, Hit[string]{"x", 1})
 	s.reply(3, 3)
-	r := s.wantLedger("a Failed 0 1", "c Answered 0 2", "b Answered 1 2", "d Answered 0 2")
-	require.Equal(t, []Role{Primary, Primary, Fallback, Fallback},
-		[]Role{r.Peers[0].Role, r.Peers[1].Role, r.Peers[2].Role, r.Peers[3].Role})
-	require.Equal(t, Fallback, s.asks[3].Role)
+	r := s.wantLedger("a Failed 0 1", "c Answered 0 2", "b Fallback Answered 1 2", "d Fallback Answered 0 2")
 	require.False(t, r.Partial)
 	require.Equal(t, 4, r.PeersConsulted)
-	require.Equal(t, []State{Init, Fanout, Gather, Fanout, Gather, Merging}, s.state)
 }
 
-// Rule 27: only what nobody else may soon answer is asked again; a timeout and a partial answer are failures too.
+// Rule 27: only what nobody else may soon answer is asked again. A timeout and a partial answer are
+// failures too.
 func TestCoordinatorFallbackOnlyWhereNeeded(t *testing.T) {
-	s := newStepped(t, 9, Options{Cover: quarters(), Standby: []PeerID{"d"}, PeerDeadline: time.Second}, "a", "b", "c")
+	chosen := pair(0)
+	chosen.peers, chosen.standbys = []PeerID{"a", "b", "c"}, []PeerID{"d"}
+	s := newSelected(t, Options{PeerDeadline: time.Second}, chosen)
 	s.begin()
 	s.fail(0.5, 1, errBroke) // b's quarters are a's and c's as well
 	require.Equal(t, "abc", s.asked())
-	s.step(0.6, &Event[Hit[string]]{Kind: Replied, Index: 2, Err: ErrPartial})
-	require.Equal(t, "abcd", s.asked(), "d holds the third quarter, and the second nobody")
+	s.fail(0.6, 2, ErrPartial)
+	require.Equal(t, "abcd", s.asked(), "d holds the third quarter, and nobody the second")
 	s.advance(1) // a is late for good
 	require.Equal(t, "abcd", s.asked())
 	s.reply(1.2, 3)
-	r := s.wantLedger("a TimedOut 0 1", "b Failed 0 0.5", "c Incomplete 0 0.6", "d Answered 0 0.6")
+	r := s.wantLedger("a TimedOut 0 1", "b Failed 0 0.5", "c Incomplete 0 0.6", "d Fallback Answered 0 0.6")
 	require.Equal(t, 0.5, r.Coverage)
 }
 
-// Rule 27: a late peer's ranges are asked of standbys after the delay, not before; it stays asked, and whoever answers
-// first counts.
+// Rule 27: standbys are asked for a slow peer after the delay, not before. It stays asked, and whoever
+// answers first counts. Rule 36: its line is Late.
 func TestCoordinatorHedge(t *testing.T) {
-	opts := Options{Cover: quarters(), Standby: []PeerID{"b", "d"}, Hedging: &Hedging{Delay: 2 * time.Second}}
-	s := newStepped(t, 9, opts, "a", "c")
+	s := newSelected(t, Options{}, pair(2*time.Second))
 	s.begin()
 	s.wantDeadline(2)
 	s.reply(1, 1, Hit[string]{"z", 3})
@@ -175,18 +187,15 @@ func TestCoordinatorHedge(t *testing.T) {
 	require.Equal(t, "acbd", s.asked())
 	s.reply(2.5, 3, Hit[string]{"y", 2})
 	s.reply(3, 0, Hit[string]{"x", 1}, Hit[string]{"y", 2})
-	r := s.wantLedger("a Answered 2 3", "c Answered 1 1", "b Spare 0 1", "d Answered 1 0.5")
-	require.Equal(t, []Role{Primary, Primary, Hedge, Hedge},
-		[]Role{r.Peers[0].Role, r.Peers[1].Role, r.Peers[2].Role, r.Peers[3].Role})
-	require.Equal(t, "x y z", ids(r.Hits), "what the late peer and the hedge both gave counts once")
+	r := s.wantLedger("a Answered 2 3 late", "c Answered 1 1", "b Hedge NotNeeded 0 1", "d Hedge Answered 1 0.5")
+	require.Equal(t, "x y z", ids(r.Hits), "what the slow peer and the hedge both gave counts once")
 	require.False(t, r.Partial)
 }
 
-// Rule 27: a hedge that is late is hedged against too, for as long as there are standbys.
+// Rule 27: a hedge that is slow is hedged against too, as long as there are standbys.
 func TestCoordinatorHedgeOfAHedge(t *testing.T) {
-	ring := NewRing(Point{0, "a"}, Point{1 << 62, "b"}, Point{2 << 62, "c"})
-	opts := Options{Cover: NewCover(ring, 3), Standby: []PeerID{"b", "c"}, Hedging: &Hedging{Delay: time.Second}}
-	s := newStepped(t, 9, opts, "a")
+	cover := NewGroupCover([]PeerID{"a", "b", "c"})
+	s := newSelected(t, Options{}, &fixed{cover: cover, peers: []PeerID{"a"}, standbys: []PeerID{"b", "c"}, delay: time.Second})
 	s.begin()
 	s.advance(1)
 	require.Equal(t, "ab", s.asked())
@@ -194,204 +203,183 @@ func TestCoordinatorHedgeOfAHedge(t *testing.T) {
 	require.Equal(t, "abc", s.asked())
 	s.wantDeadline(3)
 	s.advance(3)
+	_, waits := s.Deadline()
+	require.True(t, waits)
 	s.reply(3.5, 1)
-	s.wantLedger("a Spare 0 3.5", "b Answered 0 2.5", "c Spare 0 1.5")
+	s.wantLedger("a NotNeeded 0 3.5 late", "b Hedge Answered 0 2.5 late", "c Hedge NotNeeded 0 1.5")
 }
 
-// Rule 27: the delay may be each peer's own.
-func TestCoordinatorHedgeDelayOf(t *testing.T) {
-	delays := map[PeerID]time.Duration{"a": 3 * time.Second, "c": time.Second, "b": 0}
-	opts := Options{
-		Cover: quarters(), Standby: []PeerID{"b", "d"},
-		Hedging: &Hedging{Delay: time.Millisecond, DelayOf: func(p PeerID) time.Duration { return delays[p] }},
-	}
-	s := newStepped(t, 9, opts, "a", "c")
+// Rule 36: Late means that a hedge was asked. One that waits for its turn doesn't count.
+func TestCoordinatorLateMeansAsked(t *testing.T) {
+	chosen := pair(time.Second)
+	s := newSelected(t, Options{Limit: 2}, chosen)
 	s.begin()
-	s.wantDeadline(1)
 	s.advance(1)
-	require.Equal(t, "acbd", s.asked())
-	s.wantDeadline(3)
-	s.advance(3) // the first and the last quarter are asked of b and d already
-	s.wantDeadline(5)
-	s.reply(4, 2)
-	s.reply(4, 3)
-	s.wantLedger("a Spare 0 4", "c Spare 0 4", "b Answered 0 3", "d Answered 0 3")
+	require.Equal(t, "ac", s.asked(), "the hedges wait")
+	s.reply(2, 0)
+	s.reply(3, 1)
+	s.wantLedger("a Answered 0 2", "c Answered 0 3", "b Hedge NotNeeded 0 1", "d Hedge NotAsked 0 0")
 }
 
-// Rule 27: within the budget those come first that close most of what is open.
-func TestCoordinatorHedgeBudget(t *testing.T) {
-	ring := NewRing(Point{0, "a"}, Point{1 << 60, "b"}, Point{2 << 62, "c"}, Point{3 << 62, "d"})
-	budget := NewBudget(0, 1)
-	opts := Options{Cover: NewCover(ring, 2), Standby: []PeerID{"b", "d"}, Hedging: &Hedging{Budget: budget}}
-	s := newStepped(t, 9, opts, "a", "c")
+// Rules 27 and 39: the purse of fallbacks pays for those that complete most.
+func TestCoordinatorFallbackPurse(t *testing.T) {
+	chosen := pair(0)
+	chosen.purses = newPurses(0, 0, 1, 100)
+	chosen.weights = map[PeerID]float64{"d": 2}
+	s := newSelected(t, Options{}, chosen)
 	s.begin()
-	s.fail(1, 1, errBroke) // a sixteenth of what c holds is b's too, and seven are d's
+	s.fail(1, 1, errBroke)
 	require.Equal(t, "acd", s.asked())
-	require.Zero(t, budget.Left())
+	require.Zero(t, chosen.purses.fallback.available())
+	require.Equal(t, 100.0, chosen.purses.hedge.available())
 	s.reply(2, 0)
 	s.reply(2, 2)
-	r := s.Response()
-	require.Equal(t, 0.9375, r.Coverage)
-	require.Equal(t, []PeerReport{{Peer: "b", Status: NotAsked}, r.Peers[1]}, r.Missing[0].Holders)
+	require.Equal(t, 0.75, s.Response().Coverage)
 }
 
-// Rule 27: a late peer is hedged against wholly or not at all; if there is no budget for it, again after another delay.
-func TestCoordinatorHedgeIsTriedAgain(t *testing.T) {
-	budget := NewBudget(0.5, 2)
-	require.Equal(t, 1, budget.take(1, false))
-	opts := Options{
-		Cover: quarters(), Standby: []PeerID{"b", "d"}, PeerDeadline: 20 * time.Second,
-		Hedging: &Hedging{Delay: 3 * time.Second, Budget: budget},
-	}
-	s := newStepped(t, 9, opts, "a", "stranger")
-	require.Equal(t, 1.0, budget.Left())
-	s.begin() // pays in for two
-	require.Equal(t, 2.0, budget.Left())
-	require.Equal(t, 1, budget.take(1, false)) // by another query
-	s.advance(3)
-	require.Len(t, s.asks, 2, "a probe is left, but a needs two")
-	s.wantDeadline(6)
-	budget.pay()
-	budget.pay()
-	s.advance(6)
-	require.Equal(t, []PeerID{"b", "d"}, []PeerID{s.asks[2].Peer, s.asks[3].Peer})
-	require.Zero(t, budget.Left())
-}
-
-// Rule 27: a budget is a share of the ordinary probes, however many queries draw on it.
-func TestBudget(t *testing.T) {
-	budget := NewBudget(0.1, 3)
-	require.Equal(t, 3.0, budget.Left())
-	probes, hedges := 0, 0
-	for range 100 { // a slow cluster: each peer is late
-		opts := Options{
-			Cover: quarters(), Standby: []PeerID{"b", "d"}, Hedging: &Hedging{Delay: time.Second, Budget: budget},
-		}
-		s := newStepped(t, 9, opts, "a", "c")
-		s.begin()
-		s.advance(1)
-		s.advance(5)
-		for _, p := range s.peers {
-			if p.Role == Primary {
-				probes++
-			} else {
-				hedges++
-			}
-		}
-	}
-	require.Equal(t, 200, probes)
-	require.InDelta(t, 3+20, hedges, 1)
-
-	var unbounded *Budget
-	unbounded.pay()
-	require.Equal(t, 7, unbounded.take(7, false))
-	for _, huge := range []*Budget{NewBudget(math.Inf(1), math.MaxInt), NewBudget(1e300, math.MaxInt)} {
-		require.Equal(t, 3, huge.take(3, false))
-		huge.pay()
-		require.Greater(t, huge.Left(), 1e9)
-	}
-	require.Zero(t, NewBudget(math.NaN(), 0).share)
-	none := NewBudget(-1, -1)
-	none.pay()
-	require.Zero(t, none.take(1, true))
-	full := NewBudget(0.4, 1)
-	full.pay()
-	require.Equal(t, 1.0, full.Left(), "it holds no more than burst")
-	require.Zero(t, full.take(2, false))
-	require.Equal(t, 1, full.take(2, true))
-	require.Zero(t, full.take(1, true))
-	full.pay()
-	require.Equal(t, 0.4, full.Left())
-}
-
-// Rule 27: many at once take out no more than there is.
-func TestBudgetConcurrently(t *testing.T) {
-	budget := NewBudget(0.5, 1000)
-	var wg sync.WaitGroup
-	var taken [8]int
-	for i := range taken {
-		wg.Go(func() {
-			for range 1000 {
-				budget.pay()
-				taken[i] += budget.take(1, false)
-			}
-		})
-	}
-	wg.Wait()
-	sum := 0
-	for _, n := range taken {
-		sum += n
-	}
-	require.LessOrEqual(t, sum, 1000+4000)
-	require.GreaterOrEqual(t, sum, 4000)
-}
-
-// A standby waits for its turn like any other.
-func TestCoordinatorHedgeWithinLimit(t *testing.T) {
-	opts := Options{Cover: quarters(), Standby: []PeerID{"b", "d"}, Hedging: &Hedging{Delay: time.Second}, Limit: 2}
-	s := newStepped(t, 9, opts, "a", "c")
+// Rule 39: hedges never cost an answer its completeness, because fallbacks have a purse of their own.
+func TestCoordinatorHedgesTakeNothingFromFallbacks(t *testing.T) {
+	chosen := pair(time.Second)
+	chosen.purses = newPurses(0, 0, 2, 0)
+	s := newSelected(t, Options{}, chosen)
 	s.begin()
 	s.advance(1)
-	require.Equal(t, "ac", s.asked())
-	s.wantState(Fanout)
-	s.fail(2, 0, errBroke)
-	require.Equal(t, "acb", s.asked())
-	s.reply(3, 1)
+	require.Equal(t, "ac", s.asked(), "no hedges are left")
+	s.fail(1.5, 0, errBroke)
 	require.Equal(t, "acbd", s.asked())
-	s.reply(4, 2)
-	s.reply(4, 3)
-	require.False(t, s.Response().Partial)
+	require.Zero(t, chosen.purses.fallback.available())
+
+	chosen = pair(time.Second)
+	chosen.purses = newPurses(0, 0, 0, 2)
+	s = newSelected(t, Options{}, chosen)
+	s.begin()
+	s.fail(0.5, 0, errBroke)
+	require.Equal(t, "ac", s.asked(), "nor do fallbacks take from hedges")
+	s.advance(1)
+	require.Equal(t, 0.0, chosen.purses.hedge.available(), "c is slow")
 }
 
-// Rule 27: a standby whose turn doesn't come gives its share of the budget back.
-func TestCoordinatorHedgeGivesBack(t *testing.T) {
-	budget := NewBudget(0, 2)
-	opts := Options{Cover: quarters(), Standby: []PeerID{"b", "d"}, Hedging: &Hedging{Delay: time.Second, Budget: budget}, Limit: 2}
-	s := newStepped(t, 9, opts, "a", "c")
+// Rule 38: a slow peer is hedged against wholly or not at all. For want of budget the next try comes
+// after twice the time, and not before a millisecond.
+func TestCoordinatorHedgeIsTriedAgain(t *testing.T) {
+	chosen := pair(time.Second)
+	chosen.purses = newPurses(0, 0, 0, 1)
+	s := newSelected(t, Options{PeerDeadline: time.Minute}, chosen)
+	s.begin()
+	s.reply(0.5, 1)
+	s.wantDeadline(1)
+	s.advance(1)
+	require.Len(t, s.asks, 2, "there is one probe, but a needs two")
+	s.wantDeadline(3)
+	s.advance(3)
+	s.wantDeadline(7)
+	chosen.purses.hedge.giveBack()
+	s.advance(6.999999999)
+	require.Len(t, s.asks, 2)
+	s.advance(7)
+	require.Equal(t, "acbd", s.asked())
+	require.Zero(t, chosen.purses.hedge.available())
+
+	chosen = pair(time.Nanosecond)
+	chosen.busy = map[PeerID]bool{"d": true}
+	s = newSelected(t, Options{}, chosen)
+	s.begin()
+	tries := 0
+	for deadline, _ := s.Deadline(); deadline.Before(at(5)); deadline, _ = s.Deadline() {
+		s.Advance(deadline)
+		tries++
+		next, _ := s.Deadline()
+		require.GreaterOrEqual(t, next.Sub(deadline), time.Millisecond)
+	}
+	require.Less(t, tries, 15)
+	require.Equal(t, "ac", s.asked(), "d has no room for a hedge")
+}
+
+// Rule 42: a standby that waits and is needed no more is dropped, pays nothing, and can be chosen
+// again. Indexes stay what they were.
+func TestCoordinatorDropsAStandby(t *testing.T) {
+	chosen := pair(time.Second)
+	chosen.purses = newPurses(0, 0, 2, 4)
+	s := newSelected(t, Options{Limit: 2, WaitAll: true}, chosen)
 	s.begin()
 	s.advance(1)
-	require.Zero(t, budget.Left())
-	s.reply(2, 1)
-	s.reply(3, 0)
-	r := s.wantLedger("a Answered 0 3", "c Answered 0 2", "b Spare 0 1", "d NotAsked 0 0")
-	require.Equal(t, 1.0, budget.Left())
-	require.Equal(t, Hedge, r.Peers[3].Role)
-	var unbounded *Budget
-	unbounded.giveBack(1)
-}
+	require.Equal(t, 2.0, chosen.purses.hedge.available(), "b and d wait")
+	s.reply(1.5, 0)
+	require.Equal(t, "acb", s.asked(), "for the second quarter, which is c's, and c is slow")
+	s.fail(2, 2, errBroke)
+	require.Equal(t, "acbd", s.asked())
+	s.reply(2.5, 3)
+	s.fail(3, 1, errBroke)
+	r := s.wantLedger("a Answered 0 1.5", "c Failed 0 3", "b Hedge Failed 0 0.5", "d Hedge Answered 0 0.5")
+	require.Equal(t, 0.75, r.Coverage)
 
-// Rule 28: less coverage than is required is an error that holds the Response.
-func TestCoordinatorRequire(t *testing.T) {
-	ask := func(require float64) (*stepped, error) {
-		s := newStepped(t, 9, Options{Cover: quarters(), Require: require}, "a", "b")
-		s.begin()
-		s.reply(1, 0, Hit[string]{"x", 1})
-		return s, s.m.Step(at(2), &Event[Hit[string]]{Kind: Replied, Index: 1})
-	}
-	_, err := ask(0.75)
-	require.NoError(t, err)
-
-	s, err := ask(0.8)
-	var short *CoverageError[Hit[string]]
-	require.ErrorAs(t, err, &short)
-	require.Same(t, s.Response(), short.Response)
-	require.Equal(t, 0.8, short.Require)
-	require.EqualError(t, err, "scatter: coverage is 0.75, required is 0.8; "+
-		"missing 0x4000000000000001-0x8000000000000000 (25.00%): c Dead, d Dead")
-
-	many := &CoverageError[Hit[string]]{Response: &Response[Hit[string]]{Missing: make([]Gap, 5)}, Require: 1}
-	require.Contains(t, many.Error(), "; and 2 more")
-
-	// A cancel is told before a lack.
-	s = newStepped(t, 9, Options{Require: 1}, "a")
+	chosen = pair(0)
+	chosen.purses = newPurses(0, 0, 4, 0)
+	chosen.peers = []PeerID{"a", "c"}
+	s = newSelected(t, Options{WaitAll: true}, chosen)
 	s.begin()
-	require.Equal(t, errBroke, s.m.Step(at(1), &Event[Hit[string]]{Kind: Cancel, Err: errBroke}))
+	s.full = true
+	s.fail(1, 0, errBroke) // b and d wait
+	require.Equal(t, 2.0, chosen.purses.fallback.available())
+	s.reply(2, 1)
+	s.wantState(Fanout)
+	s.full = false
+	s.Retry(at(3))
+	require.Equal(t, []Ask{{"b", Fallback, 2, at(8), testRequest}, {"d", Fallback, 3, at(8), testRequest}}, s.asks[2:])
 }
 
-// Rule 28: from Settle on, more is waited for as long as Grace, and no longer.
-func TestCoordinatorSettle(t *testing.T) {
-	opts := Options{Cover: quarters(), Settle: 0.75, Grace: 2 * time.Second, PeerDeadline: time.Minute}
-	s := newStepped(t, 9, opts, "a", "b", "c", "d")
+// Rule 42: a standby that waits for a unit and is needed no more doesn't keep its query open.
+func TestCoordinatorStandbyWaitsInVain(t *testing.T) {
+	chosen := pair(time.Second)
+	chosen.purses = newPurses(0, 0, 0, 2)
+	s := newSelected(t, Options{WaitAll: true, PeerDeadline: time.Hour}, chosen)
+	s.begin()
+	s.full = true
+	s.reply(0.5, 1)
+	s.advance(1) // b and d wait, for a
+	s.wantState(Fanout)
+	require.Zero(t, chosen.purses.hedge.available())
+	s.reply(2, 0)
+	s.wantLedger("a Answered 0 2", "c Answered 0 0.5")
+	require.Equal(t, 2.0, chosen.purses.hedge.available())
+
+	// What was dropped can be chosen again, and has an Index of its own then.
+	chosen = pair(0)
+	chosen.delay = time.Second
+	s = newSelected(t, Options{WaitAll: true, Limit: 2}, chosen)
+	s.begin()
+	s.full = true
+	s.advance(1) // of b and d, which wait for a and c
+	s.reply(2, 0)
+	s.reply(2, 1)
+	s.wantLedger("a Answered 0 2", "c Answered 0 2")
+}
+
+// Rule 42: waiting to be asked is bounded by PeerDeadline, as a probe is.
+func TestCoordinatorUnits(t *testing.T) {
+	s := newStepped(t, Options{PeerDeadline: time.Second, Limit: 2}, "a", "b", "c")
+	s.full = true
+	s.begin()
+	s.wantState(Fanout)
+	s.wantDeadline(1)
+	s.advance(1)
+	s.wantState(Fanout) // c waits since now
+	s.wantDeadline(2)
+	s.full = false
+	s.Retry(at(1.5))
+	require.Equal(t, []Ask{{"c", Primary, 2, at(2.5), testRequest}}, s.asks, "its own time begins now")
+	s.wantDeadline(2.5)
+	s.reply(2, 2)
+	r := s.wantLedger("a NotAsked 0 0", "b NotAsked 0 0", "c Answered 0 0.5")
+	require.EqualError(t, r.Peers[0].Err, "scatter: no unit of Options.Semaphore within 1s")
+	require.ErrorIs(t, r.Peers[1].Err, context.DeadlineExceeded)
+	require.Equal(t, []int{1, 0, 0}, []int{r.PeersConsulted, r.PeersTimedOut, r.PeersFailed})
+}
+
+// Rule 28: from EnoughCoverage on, more is waited for as long as Grace, and no longer.
+func TestCoordinatorEnoughCoverage(t *testing.T) {
+	opts := Options{Cover: quarters(), EnoughCoverage: 0.75, Grace: 2 * time.Second, PeerDeadline: time.Minute}
+	s := newStepped(t, opts, "a", "b", "c", "d")
 	s.begin()
 	s.reply(1, 0)
 	s.wantDeadline(60)
@@ -400,184 +388,210 @@ func TestCoordinatorSettle(t *testing.T) {
 	s.advance(6.999999999)
 	s.wantState(Gather)
 	s.advance(7)
-	r := s.wantLedger("a Answered 0 1", "b Answered 0 5", "c Spare 0 7", "d Spare 0 7")
+	r := s.wantLedger("a Answered 0 1", "b Answered 0 5", "c NotNeeded 0 7", "d NotNeeded 0 7")
 	require.Equal(t, 0.75, r.Coverage)
 	require.True(t, r.Partial)
-	require.Equal(t, Spare, r.Missing[0].Holders[0].Status)
 
 	// What comes within the grace counts, and doesn't prolong it.
-	s = newStepped(t, 9, Options{Settle: 0.5, Grace: 2 * time.Second}, "a", "b", "c", "d")
+	s = newStepped(t, Options{EnoughCoverage: 0.5, Grace: 2 * time.Second}, "a", "b", "c", "d")
 	s.begin()
 	s.reply(1, 0)
 	s.reply(2, 1)
 	s.reply(3, 2, Hit[string]{"x", 1})
 	s.wantDeadline(4)
 	s.advance(4)
-	s.wantLedger("a Answered 0 1", "b Answered 0 2", "c Answered 1 3", "d Spare 0 4")
+	s.wantLedger("a Answered 0 1", "b Answered 0 2", "c Answered 1 3", "d NotNeeded 0 4")
 
-	// Without a grace that is at once.
-	s = newStepped(t, 9, Options{Settle: 0.5}, "a", "b", "c", "d")
+	// Without a grace the query takes what is in hand, and asks nobody else.
+	s = newStepped(t, Options{EnoughCoverage: 0.5, Limit: 3}, "a", "b", "c", "d")
 	s.begin()
 	s.reply(1, 0)
+	require.Equal(t, "abcd", s.asked())
 	s.reply(2, 1)
 	s.reply(2, 2, Hit[string]{"x", 1}) // was in hand
 	s.advance(2.000000001)
-	s.wantLedger("a Answered 0 1", "b Answered 0 2", "c Answered 1 2", "d Spare 0 2.000000001")
-
-	// And nobody else is asked.
-	s = newStepped(t, 9, Options{Settle: 0.5, Limit: 1}, "a", "b")
+	s.wantLedger("a Answered 0 1", "b Answered 0 2", "c Answered 1 2", "d NotNeeded 0 1.000000001")
+	s = newStepped(t, Options{EnoughCoverage: 0.5, Limit: 1}, "a", "b")
 	s.begin()
 	s.reply(1, 0)
 	s.advance(1.5)
 	require.Equal(t, ErrEnough, s.wantLedger("a Answered 0 1", "b NotAsked 0 0").Peers[1].Err)
 }
 
-// Rule 27: a standby that waits for its turn is left out if others have answered meanwhile, and can be asked later.
-func TestCoordinatorHedgeNoLongerNeeded(t *testing.T) {
-	budget := NewBudget(0, 2)
-	opts := Options{
-		Cover: quarters(), Standby: []PeerID{"b", "d"}, Limit: 2, WaitAll: true,
-		Hedging: &Hedging{Budget: budget, DelayOf: func(p PeerID) time.Duration {
-			return map[PeerID]time.Duration{"a": time.Second}[p]
-		}},
-	}
-	s := newStepped(t, 9, opts, "a", "c")
+// Rule 28: less than MinCoverage is an error with the Response.
+func TestCoordinatorMinCoverage(t *testing.T) {
+	s := newStepped(t, Options{Cover: quarters(), MinCoverage: 0.75}, "a", "b")
 	s.begin()
-	s.advance(1)
-	require.Zero(t, budget.Left())
-	s.reply(2, 0)
+	s.reply(1, 0)
+	s.reply(1, 1)
+	require.NoError(t, s.Err())
+
+	s = newStepped(t, Options{Cover: quarters(), MinCoverage: 0.8}, "a", "b")
+	s.begin()
+	s.reply(1, 0)
+	s.reply(1, 1)
+	var short *CoverageError[Hit[string]]
+	require.ErrorAs(t, s.Err(), &short)
+	require.Same(t, s.Response(), short.Response)
+	require.EqualError(t, s.Err(), "scatter: coverage is 0.75, Options.MinCoverage is 0.8; "+
+		"missing 0x4000000000000001-0x8000000000000000 (25.00%) of c, d")
+}
+
+// Rules 28 and 42: MergeReserve is kept back from the query's time, but no more than half of it.
+func TestCoordinatorMergeReserve(t *testing.T) {
+	for _, tt := range []struct{ reserve, until, want float64 }{{1, 10, 9}, {8, 10, 5}, {0, 10, 10}, {3, 2, 1}} {
+		reserve := time.Duration(tt.reserve * float64(time.Second))
+		s := newStepped(t, Options{PeerDeadline: -1, MergeReserve: reserve}, "a")
+		s.beginUntil(tt.until)
+		s.wantDeadline(tt.want)
+		require.Equal(t, at(tt.want), s.asks[0].Deadline)
+		s.advance(tt.want)
+		s.wantState(Merging)
+	}
+	s := newStepped(t, Options{PeerDeadline: -1, MergeReserve: time.Second}, "a")
+	s.begin()
+	_, bounded := s.Deadline()
+	require.False(t, bounded, "there is no time to keep anything back of")
+}
+
+// Rule 37: a permanent error asks no standby, draws on no purse, and ends the query.
+func TestCoordinatorPermanentError(t *testing.T) {
+	chosen := pair(0)
+	chosen.purses = newPurses(0, 0, 50, 50)
+	s := newSelected(t, Options{MinCoverage: 1}, chosen)
+	s.begin()
+	s.reply(1, 1, Hit[string]{"x", 1})
+	s.fail(2, 0, errWrong)
+	r := s.wantLedger("a Failed 0 2", "c Answered 1 1")
+	require.Equal(t, errWrong, s.Err(), "which comes before a CoverageError")
+	require.Equal(t, "x", ids(r.Hits))
+	require.Equal(t, 50.0, chosen.purses.fallback.available())
+
+	s = newStepped(t, Options{Limit: 2, PeerDeadline: time.Second}, "a", "b", "c")
+	s.begin()
+	s.fail(2, 0, errWrong) // past the deadline, and permanent all the same
+	r = s.wantLedger("a Failed 0 2", "b Abandoned 0 2", "c NotAsked 0 0")
+	require.Equal(t, errWrong, r.Peers[1].Err)
+	require.Equal(t, errWrong, r.Peers[2].Err)
+}
+
+// A peer whose probe was cancelled has not failed: no standby is asked and no purse drawn on. If the
+// answer is complete before the cancel is told, who is still out is Abandoned, not NotNeeded.
+func TestCoordinatorAbandoned(t *testing.T) {
+	chosen := pair(0)
+	chosen.peers, chosen.standbys = []PeerID{"a", "b", "c"}, []PeerID{"d"}
+	chosen.purses = newPurses(0, 0, 50, 50)
+	s := newSelected(t, Options{}, chosen)
+	s.begin()
+	cancelled := func(i int) {
+		s.course.deliver(at(1), at(1), i, &reply[Hit[string]]{err: context.Canceled, status: Abandoned, obeyed: true, cause: errBroke})
+	}
+	s.reply(1, 0)
+	cancelled(1)
+	s.wantState(Gather)
+	s.reply(2, 2)
+	s.wantLedger("a Answered 0 1", "b Abandoned 0 1", "c Answered 0 2")
+	require.Equal(t, errBroke, s.Err())
+	require.Equal(t, 50.0, chosen.purses.fallback.available())
+
+	s = newSelected(t, Options{}, pair(0))
+	s.begin()
+	cancelled(1)
 	require.Equal(t, "ac", s.asked())
-	require.Equal(t, 2.0, budget.Left())
-	s.fail(3, 1, errBroke)
-	require.Equal(t, "acbd", s.asked(), "now they are needed, for c")
-	s.reply(4, 2)
-	s.reply(4, 3)
-	s.wantLedger("a Answered 0 2", "c Failed 0 3", "b Answered 0 1", "d Answered 0 1")
-}
 
-// Rule 27: where one range is all there is, its other holder stands in.
-func TestCoordinatorFallbackOfTheWholeSpace(t *testing.T) {
-	cover := NewCover(NewRing(Point{5, "a"}, Point{5, "b"}), 2)
-	s := newStepped(t, 9, Options{Cover: cover, Standby: []PeerID{"b"}}, "a")
+	s = newStepped(t, Options{Cover: quarters()}, "a", "b", "c", "d")
 	s.begin()
-	s.fail(1, 0, errBroke)
-	s.reply(2, 1)
-	require.Equal(t, 1.0, s.Response().Coverage)
+	cancelled(3)
+	s.reply(1, 0)
+	s.reply(2, 2)
+	require.Equal(t, errBroke, s.wantLedger("a Answered 0 1", "b Abandoned 0 2", "c Answered 0 2", "d Abandoned 0 1").Peers[1].Err)
 }
 
-// Rule 27: a delay runs from the start of the peer's probe, however long hooks take, and each one after it is as long.
-func TestCoordinatorHedgeDelaysAreEqual(t *testing.T) {
-	opts := Options{
-		Cover: quarters(), Standby: []PeerID{"b", "d"}, PeerDeadline: time.Minute,
-		Hedging: &Hedging{Delay: time.Second, Budget: NewBudget(0, 0)},
-	}
-	s := newStepped(t, 9, opts, "a", "c")
-	s.clock = func() time.Time { return at(5) } // a hook has taken five seconds
-	s.begin()
-	s.wantDeadline(6)
-	s.advance(6)
-	s.wantDeadline(7)
-	s.advance(7)
-	s.wantDeadline(8)
-	s.reply(7.5, 0)
-	s.reply(7.5, 1)
-	s.wantLedger("a Answered 0 2.5", "c Answered 0 2.5")
+// Rule 39: a purse saves up 100 probes, has so many at first, and gets a share of each that is paid in.
+func TestPurse(t *testing.T) {
+	p := newPurse(0.05)
+	require.Equal(t, 100.0, p.available())
+	p.payIn()
+	require.Equal(t, 100.0, p.available(), "it is full")
+	require.False(t, p.takeAll(101))
+	require.True(t, p.takeAll(98))
+	p.payIn()
+	require.Equal(t, 2.05, p.available())
+	require.False(t, p.takeAll(3))
+	require.Equal(t, 2, p.takeSome(7))
+	require.Zero(t, p.takeSome(1))
+	require.InDelta(t, 0.05, p.available(), 1e-9)
+	p.giveBack()
+	require.True(t, p.takeAll(1))
+	require.True(t, p.takeAll(0))
+
+	unbounded := newPurse(-1)
+	unbounded.payIn()
+	unbounded.giveBack()
+	require.Equal(t, 7, unbounded.takeSome(7))
+	require.True(t, math.IsInf(unbounded.available(), 1))
+
+	both := purses{fallback: newPurse(0.5), hedge: newPurse(0.25)}
+	require.True(t, both.fallback.takeAll(100))
+	require.True(t, both.hedge.takeAll(100))
+	both.payIn()
+	require.Equal(t, []float64{0.5, 0.25}, []float64{both.fallback.available(), both.hedge.available()})
+	both.of(Hedge).giveBack()
+	both.of(Fallback).giveBack()
+	require.Equal(t, []float64{1.5, 1.25}, []float64{both.fallback.available(), both.hedge.available()})
 }
 
-// Rule 28: Reserve is kept back from the deadline of the query's context, and the peers are told.
-func TestBroadcastReserve(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		began := time.Now()
-		var told time.Time
-		b := behave{"a": func(ctx context.Context) (hitList, error) {
-			told, _ = ctx.Deadline()
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}}
-		r, err := Broadcast(ctx, testRequest, b.peers(), b.probe, &Options{Reserve: 100 * time.Millisecond})
-		require.NoError(t, err)
-		require.Equal(t, 900*time.Millisecond, time.Since(began))
-		require.Equal(t, "a:TimedOut", summary(r))
-		synctest.Wait()
-		require.Equal(t, began.Add(900*time.Millisecond), told)
-	})
-}
-
-// Rule 25: with 3 replicas, 20 peers and 2 that hang, a query is done with the other 18, and lets the two go.
-func TestBroadcastDoneWhenWhole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		peers := somePeers(20)
-		points := make([]Point, len(peers))
-		for i, peer := range peers {
-			points[i] = Point{uint64(i) << 58, peer}
-		}
-		causes := make(chan error, 2)
-		probe := func(ctx context.Context, peer PeerID, _ *Request) (hitList, error) {
-			if peer == "peer3" || peer == "peer4" {
-				<-ctx.Done()
-				causes <- context.Cause(ctx)
-				return nil, ctx.Err()
+// Rule 39: many at once take out no more than there is.
+func TestPurseConcurrently(t *testing.T) {
+	p := newPurse(0.5)
+	var wg sync.WaitGroup
+	var taken [8]int
+	for i := range taken {
+		wg.Go(func() {
+			for range 1000 {
+				p.payIn()
+				taken[i] += p.takeSome(1)
 			}
-			time.Sleep(10 * time.Millisecond)
-			return hitList{{string(peer), 1}}, nil
-		}
-		r, err := Broadcast(t.Context(), testRequest, peers, probe, &Options{Cover: NewCover(NewRing(points...), 3)})
-		require.NoError(t, err)
-		require.Equal(t, 10*time.Millisecond, r.Elapsed)
-		require.Equal(t, 1.0, r.Coverage)
-		require.False(t, r.Partial)
-		require.Equal(t, Spare, r.Peers[3].Status)
-		require.Equal(t, []int{20, 0, 0}, []int{r.PeersConsulted, r.PeersTimedOut, r.PeersFailed})
-		require.Equal(t, ErrEnough, <-causes)
-		require.Equal(t, ErrEnough, <-causes)
-	})
-}
-
-// Rules 25, 27: a plan, a dead peer, a broken one and a hung one, and a whole answer all the same.
-func TestBroadcastHedges(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var points []Point
-		for i := range 90 {
-			points = append(points, Point{uint64(i*i+1) * 0x9e3779b97f4a7c15, PeerID(fmt.Sprint("peer", i%9))})
-		}
-		cover := NewCover(NewRing(points...), 3)
-		live := func(p PeerID) bool { return p != "peer8" }
-		plan := cover.Plan(live, 1)
-		probe := func(ctx context.Context, peer PeerID, _ *Request) (hitList, error) {
-			switch peer {
-			case plan[0]:
-				return nil, errors.New("broken")
-			case plan[1]:
-				return obey(ctx)
-			}
-			time.Sleep(time.Millisecond)
-			return nil, nil
-		}
-		opts := &Options{
-			Cover: cover, Standby: cover.ring.PrimaryPeers(live), Hedging: &Hedging{Delay: 20 * time.Millisecond},
-		}
-		r, err := Broadcast(t.Context(), testRequest, plan, probe, opts)
-		require.NoError(t, err)
-		require.False(t, r.Partial, "%v", r.Missing)
-		require.Less(t, r.Elapsed, 30*time.Millisecond)
-		require.Equal(t, Failed, r.Peers[0].Status)
-	})
-}
-
-// Rule 11: the arguments of the second storey too.
-func TestCoordinatorCoverArguments(t *testing.T) {
-	nan := math.NaN()
-	for want, opts := range map[string]Options{
-		"scatter: Options.Standby needs Options.Cover, which is nil": {Standby: []PeerID{"a"}},
-		"scatter: Options.Require is 1.5, must be from 0 to 1":       {Require: 1.5},
-		"scatter: Options.Require is NaN, must be from 0 to 1":       {Require: nan},
-		"scatter: Options.Settle is -1, must be from 0 to 1":         {Settle: -1},
-		"scatter: Options.Grace is -1ns, must not be negative":       {Grace: -1},
-		"scatter: Options.Reserve is -1s, must not be negative":      {Reserve: -time.Second},
-	} {
-		_, err := NewCoordinator[Hit[string]](testRequest, nil, func(Ask) bool { return true }, &opts)
-		require.EqualError(t, err, want)
+		})
 	}
+	wg.Wait()
+	sum := 0
+	for _, n := range taken {
+		sum += n
+	}
+	require.LessOrEqual(t, sum, 100+4000)
+	require.GreaterOrEqual(t, sum, 3900)
+}
+
+// A Searcher's Coordinator is stepped by literal times: it chooses, hedges, falls back and learns.
+func TestSearcherCoordinator(t *testing.T) {
+	probe := func(context.Context, PeerID, *Request) ([]Hit[string], error) { panic("unused") }
+	opts := &SearcherOptions{Seed: 1, HedgeDelay: time.Second, HedgeQuantile: -1}
+	cover := NewGroupCover([]PeerID{"a", "b", "c"})
+	searcher, err := NewSearcher(probe, cover, opts)
+	require.NoError(t, err)
+	var asks []Ask
+	ask := func(a Ask) bool { asks = append(asks, a); return true }
+	c, err := searcher.Coordinator(testRequest, ask, nil)
+	require.NoError(t, err)
+	c.Begin(t0, time.Time{})
+	require.Len(t, asks, 1)
+	c.Reply(at(0.5), asks[0].Index, nil, errBroke)
+	require.Len(t, asks, 2)
+	c.Advance(at(1.5))
+	require.Len(t, asks, 3)
+	c.Reply(at(2), asks[2].Index, []Hit[string]{{"x", 1}}, nil)
+	require.Equal(t, Merging, c.State())
+	r := c.Response()
+	require.False(t, r.Partial)
+	require.Equal(t, []Role{Primary, Fallback, Hedge}, []Role{r.Peers[0].Role, r.Peers[1].Role, r.Peers[2].Role})
+	require.Equal(t, []bool{false, true, false}, []bool{r.Peers[0].Late, r.Peers[1].Late, r.Peers[2].Late})
+	stats := searcher.Stats()
+	require.Equal(t, []int64{1, 1, 1, 1}, []int64{stats.Queries, stats.Fallbacks, stats.Hedges, stats.HedgesWon})
+	require.Equal(t, []float64{99, 99}, []float64{stats.FallbackPurse, stats.HedgePurse})
+
+	_, err = searcher.Coordinator(testRequest, ask, &Options{Cover: cover})
+	require.EqualError(t, err, "scatter: Options.Cover is set, must be nil: the Searcher has one")
+	_, err = searcher.Coordinator(testRequest, nil, nil)
+	require.EqualError(t, err, "scatter: ask is nil")
 }

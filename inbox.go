@@ -1,110 +1,54 @@
 package scatter
 
 import (
-	"context"
-	"math"
-	"sync/atomic"
+	"slices"
+	"sync"
 	"time"
 )
 
-// inbox is where replies come in, while one goroutine, its owner, takes them out. Nobody who puts one in ever waits for
-// another: what is in it is a list that grows at its head by compare-and-swap (a Treiber stack), and the owner takes
-// all of it at once. Each has a weight, and the owner is woken when as much is in it as it waits for: to wake it for
-// each reply would double what a fast reply costs.
+// inbox is where the goroutines of a Broadcast leave messages for the one that called it.
 type inbox[H any] struct {
-	slots   []slot[H]     // by peer, each its probe's until it is put in
-	head    atomic.Uint64 // the weight of all that is in, and in the low half 1 + the number of the slot put in last
-	awaited atomic.Uint64 // the weight at which to wake the owner; 0: it doesn't sleep
-	wake    chan struct{} // made before it sleeps for the first time
-	timer   *time.Timer   // wakes it too; made when it first needs one
+	mu     sync.Mutex
+	queue  []message[H]  // guarded by mu
+	closed bool          // guarded by mu
+	asleep bool          // guarded by mu: the owner is to be woken by the next message
+	wake   chan struct{} // the owner sleeps on it; has room for one; nil until it first does
 
-	at, rest int // of what was taken: the number of the slot given last, and 1 + that of the next; 0: none
+	taken []message[H] // the owner's: what was taken last
+	timer *time.Timer  // wakes the owner too; made when it is first needed
 }
 
-// slot is a peer's place in an inbox.
-type slot[H any] struct {
-	reply[H]
-	peer   PeerID
-	ctx    context.Context
-	at     time.Duration // when the reply came in, after the query began
-	next   uint32        // 1 + the number of the slot put in before, or once taken, after; 0: none
-	turn   atomic.Uint64 // of the broadcast, when an AsyncProbe is to reply; 0: none is
-	number int           // of the slot, if so
+// message is a reply, or something that the owner is to do.
+type message[H any] struct {
+	index int
+	reply reply[H]
+	at    time.Time           // when the reply came in
+	do    func(now time.Time) // if not nil, the message is to call it
 }
 
-const (
-	urgent = math.MaxUint32 / 2 // a weight that always wakes
-	shut   = math.MaxUint64     // head once nothing may be put in any more
-)
-
-// put puts a slot in, or returns false if the inbox is shut.
-func (in *inbox[H]) put(number int, weight uint64) bool {
-	for {
-		head := in.head.Load()
-		if head == shut {
-			return false
-		}
-		in.slots[number].next = uint32(head)
-		all := min(head>>32+weight, urgent)
-		if in.head.CompareAndSwap(head, all<<32|uint64(number+1)) {
-			if awaited := in.awaited.Load(); awaited != 0 && all >= awaited {
-				ring(in.wake)
-			}
-			return true
-		}
-	}
+// grow makes room for n messages.
+func (in *inbox[H]) grow(n int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.queue = slices.Grow(in.queue, n)
 }
 
-// holds reports whether so much is in.
-func (in *inbox[H]) holds(weight uint64) bool { return in.head.Load()>>32 >= weight }
-
-// take takes out all that is in, for next, and leaves head: 0 or shut.
-func (in *inbox[H]) take(head uint64) {
-	for last := uint32(in.head.Swap(head)); last != 0; {
-		s := &in.slots[last-1]
-		last, s.next, in.rest = s.next, uint32(in.rest), int(last)
-	}
-}
-
-// next goes on to the slot that was put in first of those taken, if there is one.
-func (in *inbox[H]) next() bool {
-	if in.rest == 0 {
+// put leaves a message, or returns false if the inbox is closed.
+func (in *inbox[H]) put(m message[H]) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closed {
 		return false
 	}
-	in.at = in.rest - 1
-	in.rest = int(in.slots[in.at].next)
+	in.queue = append(in.queue, m)
+	if in.asleep {
+		in.asleep = false
+		ring(in.wake)
+	}
 	return true
 }
 
-// sleep returns when so much is in, at the deadline, at the end of ctx or of owner, or for no reason.
-func (in *inbox[H]) sleep(ctx, owner context.Context, weight uint64, deadline time.Time, bounded bool) {
-	var closed <-chan struct{}
-	if owner != nil {
-		closed = owner.Done()
-	}
-	if in.wake == nil {
-		in.wake = make(chan struct{}, 1)
-	}
-	switch {
-	case !bounded:
-	case in.timer == nil:
-		wake := in.wake // the timer may ring late, when the inbox serves another query
-		in.timer = time.AfterFunc(time.Until(deadline), func() { ring(wake) })
-	default:
-		in.timer.Reset(time.Until(deadline))
-	}
-	in.awaited.Store(weight)
-	if !in.holds(weight) { // or it was put in before awaited told to wake for it
-		select {
-		case <-in.wake:
-		case <-ctx.Done():
-		case <-closed:
-		}
-	}
-	in.awaited.Store(0)
-}
-
-// ring wakes who waits for it, or keeps it from falling asleep.
+// ring wakes who sleeps on a channel with room for one, or keeps it from falling asleep.
 func ring(wake chan<- struct{}) {
 	select {
 	case wake <- struct{}{}:
@@ -112,14 +56,64 @@ func ring(wake chan<- struct{}) {
 	}
 }
 
-// move moves what a slot holds to an event: a probe that is late must not keep other peers' hits alive.
-func (s *slot[H]) move(number int, ev *Event[H]) {
-	*ev = Event[H]{
-		Kind: Replied, Index: number, Hits: s.hits, Err: s.err,
-		peer: s.peer, timed: true, at: s.at, status: s.status, sorted: s.sorted, obeyed: s.obeyed,
+// take returns the messages in the order in which they came. They are good until the next call.
+func (in *inbox[H]) take() []message[H] {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	clear(in.taken)
+	in.taken, in.queue = in.queue, in.taken[:0]
+	return in.taken
+}
+
+// close makes put return false from now on, and returns the messages that are left.
+func (in *inbox[H]) close() []message[H] {
+	if in.timer != nil {
+		in.timer.Stop()
 	}
-	if s.status == Abandoned {
-		ev.cause = context.Cause(s.ctx)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.closed = true
+	return in.queue
+}
+
+// forget lets go of all messages. It is called when they have been received after close.
+func (in *inbox[H]) forget() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.queue, in.taken = nil, nil
+}
+
+// sleep returns when there is a message, at the deadline, when one of the channels is closed, or
+// for no reason.
+func (in *inbox[H]) sleep(ctx, owner <-chan struct{}, deadline time.Time, bounded bool) {
+	if !in.fallAsleep() {
+		return
 	}
-	s.reply, s.peer, s.ctx = reply[H]{}, "", nil
+	switch {
+	case !bounded:
+	case in.timer == nil:
+		wake := in.wake
+		in.timer = time.AfterFunc(time.Until(deadline), func() { ring(wake) })
+	default:
+		in.timer.Reset(time.Until(deadline))
+	}
+	select {
+	case <-in.wake:
+	case <-ctx:
+	case <-owner:
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.asleep = false
+}
+
+// fallAsleep makes the next message wake the owner, or returns false if there is one already.
+func (in *inbox[H]) fallAsleep() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.wake == nil {
+		in.wake = make(chan struct{}, 1)
+	}
+	in.asleep = len(in.queue) == 0
+	return in.asleep
 }

@@ -2,7 +2,6 @@ package scatter
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -12,103 +11,128 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func newInbox(slots int) *inbox[Hit[string]] {
-	return &inbox[Hit[string]]{slots: make([]slot[Hit[string]], slots)}
-}
+func newTestInbox() *inbox[Hit[string]] { return new(inbox[Hit[string]]) }
 
-// taken returns the numbers of what is in, in order.
-func taken(in *inbox[Hit[string]]) []int {
-	var numbers []int
-	for in.take(0); in.next(); {
-		numbers = append(numbers, in.at)
+// isEmpty reports whether the owner would sleep.
+func isEmpty(in *inbox[Hit[string]]) bool { return in.fallAsleep() }
+
+func messageOf(i int) message[Hit[string]] { return message[Hit[string]]{index: i} }
+
+// taken returns the indices of the messages in the inbox.
+func taken(messages []message[Hit[string]]) []int {
+	var indices []int
+	for _, m := range messages {
+		indices = append(indices, m.index)
 	}
-	return numbers
+	return indices
 }
 
-// What is put in comes out in the same order, once, and weighs what all of it weighs together.
+// What is put in comes out once and in the same order. What comes after the end is refused.
 func TestInboxOrder(t *testing.T) {
-	in := newInbox(5)
-	require.Empty(t, taken(in))
-	require.True(t, in.put(3, 1))
-	require.True(t, in.put(0, 1))
-	require.True(t, in.put(4, 1))
-	require.True(t, in.holds(3))
-	require.False(t, in.holds(4))
-	require.Equal(t, []int{3, 0, 4}, taken(in))
-	require.False(t, in.holds(1))
-	require.True(t, in.put(1, urgent))
-	require.True(t, in.put(3, urgent), "a slot may be put in again once it was taken")
-	require.True(t, in.holds(urgent))
-	in.take(shut)
-	require.False(t, in.put(2, 1))
-	require.True(t, in.next())
-	require.Equal(t, 1, in.at)
-	require.True(t, in.next())
-	require.Equal(t, 3, in.at)
-	require.False(t, in.next())
+	in := newTestInbox()
+	require.True(t, isEmpty(in))
+	require.Empty(t, in.take())
+	for _, i := range []int{3, 0, 4} {
+		require.True(t, in.put(messageOf(i)))
+	}
+	require.False(t, isEmpty(in))
+	first := in.take()
+	require.Equal(t, []int{3, 0, 4}, taken(first))
+	require.True(t, isEmpty(in))
+	require.True(t, in.put(messageOf(1)))
+	require.Equal(t, []int{3, 0, 4}, taken(first), "good until the next take")
+	require.Equal(t, []int{1}, taken(in.take()))
+	require.Empty(t, in.take())
+	require.True(t, in.put(messageOf(2)))
+	require.Equal(t, []int{2}, taken(in.close()))
+	require.False(t, in.put(messageOf(5)))
 }
 
-// Whatever many goroutines put in, the owner gets all of it, sleeps until there is as much as it waits for and is never
-// left asleep; what comes after the end is refused.
+// The inbox keeps nothing alive of what was taken before the last time, and nothing once it
+// forgets.
+func TestInboxForgets(t *testing.T) {
+	in := newTestInbox()
+	in.grow(8)
+	m := messageOf(1)
+	m.reply.hits = hitList{{"x", 1}}
+	in.put(m)
+	first := in.take()
+	in.take()
+	require.Nil(t, first[0].reply.hits)
+	in.put(m)
+	in.take()
+	in.put(m)
+	in.close()
+	in.forget()
+	require.Nil(t, in.queue)
+	require.Nil(t, in.taken)
+}
+
+// Many goroutines put messages in. The owner gets all of them and is never left asleep.
 func TestInboxStorm(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 4))
-	for range 2000 {
-		n := 1 + r.IntN(20)
-		in := newInbox(n)
+	for round := range 500 {
+		n := 1 + round%20
+		in := newTestInbox()
 		var wg sync.WaitGroup
 		for i := range n {
-			wg.Go(func() { in.put(i, 1) })
+			wg.Go(func() { in.put(messageOf(i)) })
 		}
 		var got []int
 		for len(got) < n {
-			weight := uint64(1 + r.IntN(n-len(got)))
-			in.sleep(t.Context(), nil, weight, time.Time{}, false)
-			got = append(got, taken(in)...)
+			in.sleep(nil, nil, time.Time{}, false)
+			got = append(got, taken(in.take())...)
 		}
 		wg.Wait()
 		slices.Sort(got)
-		for i, number := range got {
-			require.Equal(t, i, number)
+		for i, index := range got {
+			require.Equal(t, i, index)
 		}
 	}
 }
 
-// The owner sleeps until there is enough, until the deadline, or until either context ends.
+// The owner sleeps until a message, the deadline, or the end of either context, and no longer if a
+// message is there already.
 func TestInboxSleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in := newInbox(3)
+		in := newTestInbox()
 		began := time.Now()
-		deadline := began.Add(time.Minute)
-		time.AfterFunc(time.Second, func() { in.put(0, 1) })
-		time.AfterFunc(2*time.Second, func() { in.put(1, 1) })
-		in.sleep(t.Context(), nil, 2, deadline, true)
-		require.Equal(t, 2*time.Second, time.Since(began))
-		time.AfterFunc(time.Second, func() { in.put(2, urgent) })
-		in.sleep(t.Context(), nil, 9, deadline, true)
-		require.Equal(t, 3*time.Second, time.Since(began), "what is urgent wakes, whatever it waits for")
-		taken(in)
-		in.sleep(t.Context(), nil, 1, deadline, true)
-		require.Equal(t, time.Minute, time.Since(began))
+		slept := func(ctx, owner <-chan struct{}, deadline time.Duration) time.Duration {
+			at := time.Now()
+			in.sleep(ctx, owner, at.Add(deadline), deadline > 0)
+			return time.Since(at)
+		}
+		time.AfterFunc(time.Second, func() { in.put(messageOf(0)) })
+		require.Equal(t, time.Second, slept(nil, nil, time.Minute))
+		in.take()
+		require.Equal(t, time.Minute, slept(nil, nil, time.Minute))
+		require.Equal(t, time.Hour, slept(nil, nil, time.Hour), "the deadline before has no second effect")
+
+		in.put(messageOf(1))
+		require.Zero(t, slept(nil, nil, 0))
+		in.take()
+
 		for _, which := range []int{0, 1} {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(time.Second, cancel)
-			contexts := []context.Context{t.Context(), t.Context()}
-			contexts[which] = ctx
-			began := time.Now()
-			in.sleep(contexts[0], contexts[1], 1, time.Time{}, false)
-			require.Equal(t, time.Second, time.Since(began))
+			var ends [2]<-chan struct{}
+			ends[which] = ctx.Done()
+			require.Equal(t, time.Second, slept(ends[0], ends[1], 0))
 		}
+		in.close()
+		require.Equal(t, time.Hour+time.Minute+3*time.Second, time.Since(began))
 	})
 }
 
-// What is in before the owner falls asleep, and so has woken nobody, keeps it awake.
-func TestInboxDoesNotOversleep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		in := newInbox(2)
-		in.put(1, 1)
-		in.put(0, 1)
-		began := time.Now()
-		in.sleep(t.Context(), nil, 2, began.Add(time.Minute), true)
-		require.Equal(t, began, time.Now())
-	})
+// A message wakes an owner that sleeps, and the next one has nobody to wake.
+func TestInboxWakesOnce(t *testing.T) {
+	in := newTestInbox()
+	in.put(messageOf(0))
+	require.Empty(t, in.wake, "nobody sleeps")
+	in.take()
+	require.True(t, in.fallAsleep())
+	in.put(messageOf(1))
+	require.Len(t, in.wake, 1)
+	<-in.wake
+	in.put(messageOf(2))
+	require.Empty(t, in.wake)
 }

@@ -11,9 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Here and not in merge_test.go, because the race detector makes sync.Pool forget.
+// These tests are not in merge_test.go because the race detector makes sync.Pool drop what is put
+// into it.
 
-// Merge allocates its result and nothing else; AppendMerge into a slice with room allocates nothing.
+// Merge allocates its result and nothing else. MergeSorted into a slice with room allocates
+// nothing.
 func TestMergeAllocations(t *testing.T) {
 	lists := make([][]Hit[string], 20)
 	for i := range lists {
@@ -33,12 +35,11 @@ func TestMergeAllocations(t *testing.T) {
 		lists [][]Hit[string]
 	}{{ScoreAscending, lists}, {IDAscending, byID}} {
 		require.Equal(t, 1.0, testing.AllocsPerRun(100, func() { Merge(tt.lists, 100, tt.order) }), tt.order)
-		require.Zero(t, testing.AllocsPerRun(100, func() { AppendMerge(dst, tt.lists, 100, tt.order) }), tt.order)
-		require.Zero(t, testing.AllocsPerRun(100, func() { AppendMergeSorted(dst, tt.lists, 100, tt.order) }), tt.order)
+		require.Zero(t, testing.AllocsPerRun(100, func() { MergeSorted(dst, tt.lists, 100, tt.order) }), tt.order)
 	}
 }
 
-// The same holds for hits that embed a Hit, for pointers to such ones, and for IDs that aren't strings.
+// The same holds for hits that embed a Hit, for pointers to these, and for IDs that aren't strings.
 func TestMergeAllocationsOfOtherHits(t *testing.T) {
 	type titled struct {
 		Hit[string]
@@ -66,7 +67,6 @@ func checkAllocations[H Ranked[ID], ID cmp.Ordered](t *testing.T, lists [][]H, o
 	t.Helper()
 	dst := make([]H, 0, 100)
 	require.Equal(t, 1.0, testing.AllocsPerRun(100, func() { Merge(lists, 100, order) }), "%T", lists)
-	require.Equal(t, 1.0, testing.AllocsPerRun(100, func() { AppendMergeSorted(nil, lists, 100, order) }), "%T", lists)
-	require.Zero(t, testing.AllocsPerRun(100, func() { AppendMerge(dst, lists, 100, order) }), "%T", lists)
-	require.Zero(t, testing.AllocsPerRun(100, func() { AppendMergeSorted(dst, lists, 100, order) }), "%T", lists)
+	require.Equal(t, 1.0, testing.AllocsPerRun(100, func() { MergeSorted(nil, lists, 100, order) }), "%T", lists)
+	require.Zero(t, testing.AllocsPerRun(100, func() { MergeSorted(dst, lists, 100, order) }), "%T", lists)
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// doc is a hit that knows where it stood, so that a test sees which of two equal copies an answer holds.
+// doc is a hit that knows its list and its place there, so that a test sees which of two equal
+// copies a result contains.
 type doc struct {
 	Hit[string]
 	list, at int
@@ -36,7 +37,7 @@ func docs(lists ...[]Hit[string]) [][]doc {
 	return out
 }
 
-// before is rule 1, as slowly and plainly as it can be said.
+// before is Rule 1, written as plainly as possible.
 func before[ID cmp.Ordered](a, b Hit[ID], order Order) bool {
 	aNaN, bNaN := a.Score != a.Score, b.Score != b.Score
 	switch {
@@ -52,8 +53,8 @@ func before[ID cmp.Ordered](a, b Hit[ID], order Order) bool {
 	return a.Score < b.Score
 }
 
-// slowMerge is Merge by rules 1 to 3 and nothing else: it picks the best copy of each ID, one by one, and sorts what it
-// picked by insertion.
+// slowMerge is the oracle of Merge, by Rules 1 to 3 and nothing else: it picks the best copy of
+// each ID, one by one, and sorts these by insertion.
 func slowMerge[H Ranked[ID], ID cmp.Ordered](lists [][]H, k int, order Order) []H {
 	var picked []H
 	for _, list := range lists {
@@ -91,7 +92,7 @@ func slowMerge[H Ranked[ID], ID cmp.Ordered](lists [][]H, k int, order Order) []
 	return sorted[:min(k, len(sorted))]
 }
 
-// slowSort sorts a list by the reference's own order, stably.
+// slowSort sorts a list by the order of the oracle. It is stable.
 func slowSort[H Ranked[ID], ID cmp.Ordered](list []H, order Order) {
 	for i := range list {
 		for j := i; j > 0 && before(list[j].hit(), list[j-1].hit(), order); j-- {
@@ -133,8 +134,8 @@ func ids[H Ranked[string]](hits []H) string {
 	return s
 }
 
-// Rule 2: of each ID the best-ranked copy; under IDAscending that with the smallest score; of equal copies that of the
-// first list.
+// Rule 2: the best-ranked copy of each ID; under IDAscending the one with the smallest score; of
+// equal copies that of the first list.
 func TestMergePicksTheBestCopy(t *testing.T) {
 	lists := docs(
 		[]Hit[string]{{"a", 3}, {"b", 5}},
@@ -156,7 +157,7 @@ func TestMergePicksTheBestCopy(t *testing.T) {
 	}
 }
 
-// Rule 2: -0 and +0 are equal copies, and so are two NaNs, so the first list's counts.
+// Rule 2: -0 and +0 are equal copies, and so are two NaNs, so the copy of the first list counts.
 func TestMergeEqualCopiesOfUnequalBits(t *testing.T) {
 	for _, order := range allOrders {
 		got := Merge(docs([]Hit[string]{{"a", 0}}, []Hit[string]{{"a", negative0}}), 2, order)
@@ -168,38 +169,20 @@ func TestMergeEqualCopiesOfUnequalBits(t *testing.T) {
 	}
 }
 
-// Duplicates are counted on each way in which they are found: beside each other, further down, and by ID.
-func TestMergeCountsDuplicates(t *testing.T) {
-	tests := []struct {
-		order Order
-		lists [][]Hit[string]
-		want  int
-	}{
-		{ScoreAscending, [][]Hit[string]{{{"a", 1}}, {{"a", 1}}, {{"a", 1}}}, 2},
-		{ScoreAscending, [][]Hit[string]{{{"a", 1}}, {{"a", 2}}, {{"b", 3}}}, 1},
-		{ScoreAscending, [][]Hit[string]{{{"a", 1}, {"b", 1}}, {{"a", 1}, {"b", 1}}, {{"a", 1}}}, 3},
-		{IDAscending, [][]Hit[string]{{{"a", 1}, {"b", 1}}, {{"a", 2}}}, 1},
-	}
-	for _, tt := range tests {
-		_, got := mergeSorted(nil, tt.lists, 9, tt.order)
-		require.Equal(t, tt.want, got, "%v", tt.lists)
-	}
-}
-
-// Rule 2: what stands in dst has no part in the merge.
-func TestAppendMergeDeduplicatesBehindDst(t *testing.T) {
+// Rule 2: IDs that are in dst already don't count as duplicates.
+func TestMergeSortedDeduplicatesBehindDst(t *testing.T) {
 	dst := []Hit[string]{{"a", 0}, {"b", 0}, {"c", 0}}
-	got := AppendMerge(dst, [][]Hit[string]{{{"a", 1}}, {{"a", 2}, {"b", 3}}}, 9, ScoreAscending)
+	got := MergeSorted(dst, [][]Hit[string]{{{"a", 1}}, {{"a", 2}, {"b", 3}}}, 9, ScoreAscending)
 	require.Equal(t, "a b c a b", ids(got))
 }
 
-// Rule 2: duplicates take no places of the top-K.
+// Rule 2: duplicates take no place in the result.
 func TestMergeFillsUpBehindDuplicates(t *testing.T) {
 	same := []Hit[string]{{"a", 1}, {"b", 2}, {"c", 3}}
 	require.Equal(t, "a b c d", ids(Merge([][]Hit[string]{same, same, same, {{"d", 4}}}, 4, ScoreAscending)))
 }
 
-// Rule 3: k below 1 gives nothing; a huge k costs only what there is.
+// Rule 3: k < 1 gives no hits. A huge k takes memory only for the hits there are.
 func TestMergeK(t *testing.T) {
 	lists := [][]Hit[string]{{{"a", 1}, {"c", 3}}, {{"b", 2}}}
 	for _, order := range allOrders {
@@ -215,7 +198,7 @@ func TestMergeK(t *testing.T) {
 	}
 }
 
-// Rule 4: an unsorted list is noticed, merged as if sorted, and not written to.
+// Rule 4: an unsorted list is merged as if it were sorted, and not written to.
 func TestMergeUnsortedLists(t *testing.T) {
 	lists := docs(
 		[]Hit[string]{{"b", 2}, {"a", 1}, {"c", nan}, {"a", 1}},
@@ -242,7 +225,7 @@ func TestMergeUnknownOrder(t *testing.T) {
 	})
 }
 
-// A payload travels by embedding, as a value or behind a pointer, and no call needs a type argument.
+// A hit may be a struct that embeds a Hit, or a pointer to one. No call needs a type argument.
 func TestMergePayloads(t *testing.T) {
 	type titled struct {
 		Hit[uint64]
@@ -252,31 +235,32 @@ func TestMergePayloads(t *testing.T) {
 	require.Equal(t, []titled{{Hit[uint64]{8, 0}, "eight"}}, values)
 
 	seven, eight := &titled{Hit[uint64]{7, 1}, "seven"}, &titled{Hit[uint64]{8, 0}, "eight"}
-	pointers := AppendMerge([]*titled{seven}, [][]*titled{{seven}, {eight}}, 9, ScoreAscending)
-	require.Equal(t, []*titled{seven, eight, seven}, pointers, "what stood in dst is left alone")
+	pointers := MergeSorted([]*titled{seven}, [][]*titled{{seven}, {eight}}, 9, ScoreAscending)
+	require.Equal(t, []*titled{seven, eight, seven}, pointers, "dst was changed")
 	require.Same(t, eight, pointers[1])
 
 	require.Panics(t, func() { Merge([][]*titled{{nil}}, 1, ScoreAscending) })
 }
 
-// hitsOf makes random lists, of few distinct scores and IDs, so that ties and copies abound.
+// randomLists returns lists with few distinct scores and IDs, so that ties and copies are frequent.
 func randomLists(r *rand.Rand) [][]doc {
 	scores := []float32{0, negative0, 1, 1, 2, -1, nan, negativeNaN, inf, -inf, 0.5, 1e-45}
 	distinct := 1 + r.IntN(len(scores))
 	names := 1 + r.IntN(30)
+	prefix := prefixes[r.IntN(len(prefixes))]
 	lists := make([][]doc, r.IntN(9))
 	for i := range lists {
 		for j := range r.IntN(20) {
-			hit := Hit[string]{fmt.Sprint("id", r.IntN(names)), scores[r.IntN(distinct)]}
+			hit := Hit[string]{fmt.Sprint(prefix, r.IntN(names)), scores[r.IntN(distinct)]}
 			lists[i] = append(lists[i], doc{hit, i, j})
 		}
 	}
 	return lists
 }
 
-// Rules 1, 2, 3, 4: Merge equals the reference on random lists, sorted or not, and so does AppendMergeSorted on sorted
-// ones.
-func TestMergeAgainstReference(t *testing.T) {
+// Rules 1, 2, 3, 4: Merge agrees with the oracle on random lists, sorted or not, and MergeSorted
+// on sorted lists.
+func TestMergeAgainstOracle(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 20_000 {
 		lists, k, order := randomLists(r), r.IntN(40)-1, allOrders[r.IntN(3)]
@@ -287,16 +271,69 @@ func TestMergeAgainstReference(t *testing.T) {
 			slowSort(list, order)
 		}
 		want = fmt.Sprint(slowMerge(lists, k, order))
-		require.Equal(t, want, fmt.Sprint(AppendMergeSorted(nil, lists, k, order)), "%v %d %v", order, k, lists)
+		require.Equal(t, want, fmt.Sprint(MergeSorted(nil, lists, k, order)), "%v %d %v", order, k, lists)
 	}
 }
 
-// Rule 4: AppendMergeSorted of lists that aren't sorted gives all the same as many hits, none twice.
-func TestAppendMergeSortedOfUnsortedLists(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 4))
-	for range 20_000 {
-		lists, k, order := randomLists(r), r.IntN(40)-1, allOrders[r.IntN(3)]
-		checkTrusted(t, AppendMergeSorted(nil, lists, k, order), lists, k, order)
+// prefixes are three kinds of what the IDs of a test begin with: nothing, less than the 8 bytes
+// that the tree of IDs compares first, and much more.
+var prefixes = []string{"", "ab", "tenant-0042/articles/en/2024/"}
+
+// distinctIDs returns how many distinct IDs a list contains.
+func distinctIDs(list []doc) int {
+	seen := map[string]bool{}
+	for _, d := range list {
+		seen[d.ID] = true
+	}
+	return len(seen)
+}
+
+// checkDistinctPrefix checks that a merge of sorted lists to the k best has the same result if
+// each list is cut to its distinctPrefix, and that this is no longer than necessary.
+func checkDistinctPrefix(t *testing.T, lists [][]doc, k int, order Order) {
+	t.Helper()
+	cut := make([][]doc, len(lists))
+	for i, list := range lists {
+		n := distinctPrefix(list, k, order)
+		cut[i] = list[:n]
+		if len(list) <= k {
+			require.Equal(t, len(list), n)
+			continue
+		}
+		require.Equal(t, max(0, min(k, distinctIDs(list))), distinctIDs(cut[i]), "%v %d %v", order, k, list)
+		if order != IDAscending && 0 < n && n < len(list) {
+			require.Less(t, distinctIDs(list[:n-1]), k, "%v %d %v", order, k, list)
+		}
+	}
+	want := fmt.Sprint(MergeSorted(nil, lists, k, order))
+	require.Equal(t, want, fmt.Sprint(MergeSorted(nil, cut, k, order)), "%v %d %v", order, k, lists)
+}
+
+// Rules 2, 40: lists cut to their best k distinct hits have the same merge.
+func TestDistinctPrefixAgainstOracle(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	for range 5_000 {
+		lists, k, order := randomLists(r), r.IntN(20)-1, allOrders[r.IntN(3)]
+		for _, list := range lists {
+			slowSort(list, order)
+		}
+		checkDistinctPrefix(t, lists, k, order)
+	}
+}
+
+func TestDistinctPrefix(t *testing.T) {
+	byScore := []Hit[string]{{"a", 1}, {"b", 2}, {"a", 3}, {"c", 4}, {"c", 4}, {"d", 5}}
+	byID := []Hit[string]{{"a", 3}, {"a", 1}, {"b", 2}, {"c", 5}, {"c", 4}, {"c", 4}}
+	for k, want := range []int{0, 1, 2, 4, 6, 6, 6, 6} {
+		require.Equal(t, want, distinctPrefix(byScore, k, ScoreAscending), "k = %d", k)
+	}
+	for k, want := range []int{0, 2, 3, 6, 6, 6, 6, 6} {
+		require.Equal(t, want, distinctPrefix(byID, k, IDAscending), "k = %d", k)
+	}
+	type titled struct{ Hit[string] }
+	for _, order := range allOrders {
+		require.Equal(t, 2, distinctPrefix([]*titled{nil, nil}, 2, order), "a short list is not read")
+		require.Zero(t, distinctPrefix([]*titled{nil, nil}, 0, order))
 	}
 }
 
@@ -312,48 +349,23 @@ func checkTrusted(t *testing.T, got []doc, lists [][]doc, k int, order Order) {
 	}
 }
 
-// Rule 2: IDs of every ordered kind; a floating-point NaN is an ID equal to itself, as cmp.Compare has it.
-func TestMergeKindsOfID(t *testing.T) {
-	nan64 := math.NaN()
-	for _, order := range allOrders {
-		floats := Merge([][]Hit[float64]{{{nan64, 1}, {2, 1}}, {{nan64, 1}, {0, 1}, {1, 1}}}, 9, order)
-		require.Equal(t, "[{NaN 1} {0 1} {1 1} {2 1}]", fmt.Sprint(floats))
-		floats = Merge([][]Hit[float64]{{{nan64, 1}}, {{nan64, 2}}, {{math.Copysign(0, -1), 3}, {0, 4}}}, 9, order)
-		require.Len(t, floats, 2)
-		bytes := Merge([][]Hit[uint8]{{{3, 1}, {9, 1}}, {{1, 1}, {3, 1}}}, 9, order)
-		require.Equal(t, []Hit[uint8]{{1, 1}, {3, 1}, {9, 1}}, bytes)
-	}
-}
-
-// A long run of one score costs by k, not by its length, and still comes out by ID.
-func TestMergeLongTies(t *testing.T) {
-	const perList = 1000
-	lists := make([][]Hit[int], 50)
-	for i := range lists {
-		for j := range perList {
-			lists[i] = append(lists[i], Hit[int]{j*len(lists) + i, 1})
-		}
-	}
-	for _, order := range allOrders {
-		for i, h := range AppendMergeSorted(nil, lists, 500, order) {
-			require.Equal(t, i, h.ID)
-		}
-	}
-}
-
-// FuzzMerge reads the bytes as lists of few distinct scores and IDs: one byte a hit, 0xff ends a list.
+// FuzzMerge reads the bytes as lists with few distinct scores and IDs: one byte for each hit, and
+// 0xff at the end of a list. o chooses the order and what all IDs begin with; 0xfe is an ID that
+// begins otherwise.
 func FuzzMerge(f *testing.F) {
 	f.Add([]byte{}, 1, uint8(0))
 	f.Add([]byte{0xff, 0xff}, 3, uint8(1))
 	f.Add([]byte{0x10, 0x21, 0x32, 0xff, 0x10, 0x21, 0xff, 0x07}, 2, uint8(0))
 	f.Add([]byte{0x66, 0x16, 0xff, 0x76, 0x06, 0xff, 0x00, 0x80}, 0, uint8(1))
 	f.Add([]byte{0x01, 0x02, 0x03, 0xff, 0x01, 0x02, 0x03}, math.MaxInt, uint8(2))
+	f.Add([]byte{0x10, 0x20, 0x30, 0xff, 0x10, 0x21, 0x40, 0xff, 0x21, 0xfe, 0x31}, 9, uint8(8))
+	f.Add([]byte{0x10, 0x20, 0x30, 0xff, 0x10, 0x20, 0x40, 0xff, 0x20, 0xfe, 0x30}, 9, uint8(6))
 	scores := []float32{0, negative0, 1, 2, -1, nan, negativeNaN, inf}
 	f.Fuzz(func(t *testing.T, data []byte, k int, o uint8) {
 		if len(data) > 300 {
-			return // the reference is slow
+			return // the oracle is slow
 		}
-		order := allOrders[int(o)%len(allOrders)]
+		order, prefix := allOrders[int(o)%len(allOrders)], prefixes[int(o)/len(allOrders)%len(prefixes)]
 		var lists [][]doc
 		var list []doc
 		for _, b := range data {
@@ -361,10 +373,20 @@ func FuzzMerge(f *testing.F) {
 				lists, list = append(lists, list), nil
 				continue
 			}
-			list = append(list, doc{Hit[string]{fmt.Sprint(b >> 4), scores[b&7]}, len(lists), len(list)})
+			id := fmt.Sprint(prefix, b>>4)
+			if b == 0xfe {
+				id = "tenant"
+			}
+			list = append(list, doc{Hit[string]{id, scores[b&7]}, len(lists), len(list)})
 		}
 		lists = append(lists, list)
 		require.Equal(t, fmt.Sprint(slowMerge(lists, k, order)), fmt.Sprint(Merge(lists, k, order)))
-		checkTrusted(t, AppendMergeSorted(nil, lists, k, order), lists, k, order)
+		checkTrusted(t, MergeSorted(nil, lists, k, order), lists, k, order)
+
+		for _, list := range lists {
+			slowSort(list, order)
+		}
+		require.Equal(t, fmt.Sprint(slowMerge(lists, k, order)), fmt.Sprint(MergeSorted(nil, lists, k, order)))
+		checkDistinctPrefix(t, lists, k, order)
 	})
 }

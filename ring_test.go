@@ -1,8 +1,10 @@
 package scatter
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"math/big"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -12,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// newTestRing returns a ring of the peers a, b, c and so on, with one token each: 100, 200, 300 and so on.
+// newTestRing returns a ring of the peers a, b, c and so on, with one token each: 100, 200, 300 and
+// so on.
 func newTestRing(peers int) *Ring {
 	points := make([]Point, peers)
 	for i := range points {
@@ -76,6 +79,8 @@ func TestRingWithoutPoints(t *testing.T) {
 			assert.Empty(t, slots)
 			assert.Empty(t, r.PreferenceList(7, 3, nil))
 			assert.Empty(t, r.PrimaryPeers(nil))
+			assert.Empty(t, r.Peers())
+			assert.Zero(t, r.Share("a"))
 		})
 	}
 }
@@ -145,8 +150,8 @@ func TestRingWalkMayBeLeftAndUsedAgain(t *testing.T) {
 	assert.Equal(t, []PeerID{"b", "c", "a"}, peers)
 }
 
-// Rule 16: primaries in walk order, fallbacks from further along in the slots of the dead, and no slot for which there
-// is nobody.
+// Rule 16: primaries in walk order, fallbacks from further along in the slots of the dead, and no
+// slot for which there is nobody.
 func TestRingPreferenceList(t *testing.T) {
 	vnodes := NewRing(Point{100, "a"}, Point{200, "b"}, Point{300, "a"}, Point{400, "c"}, Point{500, "d"})
 	tests := []struct {
@@ -235,7 +240,90 @@ func TestRingPrimaryPeers(t *testing.T) {
 	assert.Equal(t, []PeerID{"c", "a", "d", "b"}, r.PrimaryPeers(nil), "the slice is the caller's")
 }
 
-// Rules 16, 17: liveness is asked of each peer at most once, and of none that the answer doesn't depend on.
+// All peers, dead or not: what a Broadcast is to be given.
+func TestRingPeers(t *testing.T) {
+	r := NewRing(Point{50, "b"}, Point{10, "c"}, Point{20, "a"}, Point{30, "c"}, Point{40, "d"})
+	peers := r.Peers()
+	assert.Equal(t, []PeerID{"c", "a", "d", "b"}, peers)
+	peers[0] = "x"
+	assert.Equal(t, []PeerID{"c", "a", "d", "b"}, r.Peers(), "the slice is the caller's")
+}
+
+// Rules 15, 23: a peer owns the tokens that belong to its points, counted exactly.
+func TestRingShare(t *testing.T) {
+	all, most := 1.0, math.Nextafter(1, 0)
+	tests := []struct {
+		name   string
+		points []Point
+		want   map[PeerID]float64
+	}{
+		{"one peer", []Point{{7, "a"}, {9, "a"}, {1 << 63, "a"}}, map[PeerID]float64{"a": all, "b": 0}},
+		{"one point", []Point{{0, "a"}}, map[PeerID]float64{"a": all}},
+		{"one token", []Point{{7, "a"}, {7, "b"}}, map[PeerID]float64{"a": all, "b": 0}},
+		{"halves", []Point{{0, "a"}, {1 << 63, "b"}}, map[PeerID]float64{"a": 0.5, "b": 0.5}},
+		{"all but one", []Point{{7, "a"}, {8, "b"}}, map[PeerID]float64{"a": most, "b": 1.0 / (1 << 64)}},
+		{"slots of 2 bits", []Point{{0, "a"}, {1 << 62, "b"}, {2 << 62, "a"}, {3 << 62, "c"}},
+			map[PeerID]float64{"a": 0.5, "b": 0.25, "c": 0.25}},
+		{"a shared token", []Point{{0, "a"}, {0, "b"}, {1 << 63, "a"}, {1 << 63, "b"}}, map[PeerID]float64{"a": all, "b": 0}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for peer, want := range tt.want {
+				assert.Equal(t, want, NewRing(tt.points...).Share(peer), "share of %s", peer)
+			}
+		})
+	}
+}
+
+// The tokens of NewHashRing are those that its comment defines.
+func TestHashToken(t *testing.T) {
+	assert.Equal(t, uint64(0xe3b0c44298fc1c14), HashToken(""), "SHA-256 begins e3b0c442 98fc1c14")
+	assert.Equal(t, uint64(0xba7816bf8f01cfea), HashToken("abc"), "SHA-256 begins ba7816bf 8f01cfea")
+}
+
+func TestNewHashRing(t *testing.T) {
+	r := NewHashRing([]PeerID{"db-7", "db-8", "db-7"}, 2)
+	want := NewRing(
+		Point{HashToken("db-7#0"), "db-7"}, Point{HashToken("db-7#1"), "db-7"},
+		Point{HashToken("db-8#0"), "db-8"}, Point{HashToken("db-8#1"), "db-8"},
+	)
+	assert.Equal(t, want, r)
+	for _, tokens := range []int{1, 0, -1, math.MinInt} {
+		assert.Equal(t, 2, NewHashRing([]PeerID{"db-7", "db-8", "db-8"}, tokens).Len(), "%d tokens", tokens)
+	}
+	assert.Zero(t, NewHashRing(nil, 3).Len())
+}
+
+// The shares are as even as the comment of NewHashRing says, and little moves when a peer is added.
+func TestNewHashRingIsEven(t *testing.T) {
+	var peers []PeerID
+	for i := range 101 {
+		peers = append(peers, PeerID(fmt.Sprintf("db-%d", i)))
+	}
+	squares := 0.0
+	ring := NewHashRing(peers[:100], 256)
+	for _, peer := range peers[:100] {
+		squares += (100*ring.Share(peer) - 1) * (100*ring.Share(peer) - 1) / 100
+	}
+	assert.InDelta(t, 0.06, math.Sqrt(squares), 0.01)
+
+	before, after := NewHashRing(peers[:10], 256), NewHashRing(peers[:11], 256)
+	moved := 0
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		token := rng.Uint64()
+		_, a := walked(before, token)
+		_, b := walked(after, token)
+		if a[0] != b[0] {
+			moved++
+			assert.Equal(t, peers[10], b[0], "what moves goes to the new peer")
+		}
+	}
+	assert.InDelta(t, 1000/11, moved, 40)
+}
+
+// Rules 16, 17: liveness is asked of each peer at most once, and of none that the answer doesn't
+// depend on.
 func TestRingAsksLivenessAtMostOnce(t *testing.T) {
 	var asked []PeerID
 	live := func(peer PeerID) bool {
@@ -256,8 +344,8 @@ func TestRingAsksLivenessAtMostOnce(t *testing.T) {
 	assert.Equal(t, []PeerID{"a", "b", "c", "d", "e", "f"}, asked)
 }
 
-// Rules 16, 17: on a large ring an answer's cost follows the peers that it concerns; what a call asks and allocates
-// stands for the cost here.
+// Rules 16, 17: on a large ring an answer's cost follows the peers that it concerns; what a call
+// asks and allocates stands for the cost here.
 func TestRingOfManyPoints(t *testing.T) {
 	const peers, vnodes = 2000, 64
 	rng := rand.New(rand.NewPCG(16, 17))
@@ -312,8 +400,186 @@ func TestRingIsSafeForConcurrentUse(t *testing.T) {
 	wg.Wait()
 }
 
-func TestRoleString(t *testing.T) {
-	assert.Equal(t, "Primary", Primary.String())
-	assert.Equal(t, "Fallback", Fallback.String())
-	assert.Equal(t, "Role(9)", Role(9).String())
+// ringOracle says what a Ring should, by rules 15 to 17 as they read and with no regard for cost.
+type ringOracle []Point
+
+func newRingOracle(points []Point) ringOracle {
+	var o ringOracle
+	for _, p := range points {
+		if !slices.Contains(o, p) {
+			o = append(o, p)
+		}
+	}
+	slices.SortFunc(o, func(a, b Point) int {
+		return cmp.Or(cmp.Compare(a.Token, b.Token), cmp.Compare(a.Peer, b.Peer))
+	})
+	return o
+}
+
+func (o ringOracle) walk(token uint64) []Assignment {
+	var atOrAfter, before []Assignment
+	for slot, p := range o {
+		if p.Token >= token {
+			atOrAfter = append(atOrAfter, Assignment{Peer: p.Peer, Slot: slot})
+		} else {
+			before = append(before, Assignment{Peer: p.Peer, Slot: slot})
+		}
+	}
+	var steps []Assignment
+	for _, step := range append(atOrAfter, before...) {
+		if !slices.ContainsFunc(steps, func(s Assignment) bool { return s.Peer == step.Peer }) {
+			steps = append(steps, step)
+		}
+	}
+	return steps
+}
+
+func (o ringOracle) preferenceList(token uint64, n int, live Liveness) []Assignment {
+	steps := o.walk(token)
+	n = max(0, min(n, len(steps)))
+	spares := slices.DeleteFunc(slices.Clone(steps[n:]), func(s Assignment) bool { return !live(s.Peer) })
+	var list []Assignment
+	for _, primary := range steps[:n] {
+		if live(primary.Peer) {
+			list = append(list, primary)
+		} else if len(spares) > 0 {
+			list = append(list, Assignment{spares[0].Peer, primary.Slot, Fallback})
+			spares = spares[1:]
+		}
+	}
+	return list
+}
+
+func (o ringOracle) primaryPeers(live Liveness) []PeerID {
+	var peers []PeerID
+	for _, step := range o.walk(0) {
+		if live(step.Peer) {
+			peers = append(peers, step.Peer)
+		}
+	}
+	return peers
+}
+
+// share adds up the tokens between each point and the one before it, of which the first on its
+// token has all: the walk from there begins at it.
+func (o ringOracle) share(peer PeerID) float64 {
+	owned := new(big.Int)
+	for slot, p := range o {
+		if p.Peer != peer || o.walk(p.Token)[0].Slot != slot {
+			continue
+		}
+		before := o[(slot+len(o)-1)%len(o)]
+		width := new(big.Int).Sub(new(big.Int).SetUint64(p.Token), new(big.Int).SetUint64(before.Token))
+		if width.Sign() <= 0 {
+			width.Add(width, wholeSpace)
+		}
+		owned.Add(owned, width)
+	}
+	return oracleShare(owned)
+}
+
+// wantAsOracle fails t unless a Ring of the points answers as the oracle does.
+func wantAsOracle(t testing.TB, points []Point, token uint64, n int, live Liveness) {
+	t.Helper()
+	given := slices.Clone(points)
+	ring, oracle := NewRing(points...), newRingOracle(points)
+	require.Equal(t, given, points, "NewRing wrote to its arguments")
+
+	require.Equal(t, len(oracle), ring.Len())
+	for slot, p := range oracle {
+		require.Equal(t, p, ring.Point(slot))
+	}
+
+	var steps []Assignment
+	for slot, peer := range ring.Walk(token) {
+		steps = append(steps, Assignment{Peer: peer, Slot: slot})
+	}
+	require.Equal(t, oracle.walk(token), steps, "Walk(%d) of %v", token, points)
+
+	asked := make(map[PeerID]int)
+	list := ring.PreferenceList(token, n, func(peer PeerID) bool {
+		asked[peer]++
+		return live(peer)
+	})
+	for peer, times := range asked {
+		require.Equal(t, 1, times, "times asked whether %s is live", peer)
+	}
+	want := oracle.preferenceList(token, n, live)
+	require.Equal(t, len(want), len(list), "PreferenceList(%d, %d) of %v: %v, want %v", token, n, points, list, want)
+	if len(want) > 0 {
+		require.Equal(t, want, list, "PreferenceList(%d, %d) of %v", token, n, points)
+	}
+
+	everybody := oracle.primaryPeers(func(PeerID) bool { return true })
+	require.True(t, slices.Equal(everybody, ring.Peers()), "Peers of %v: %v", points, ring.Peers())
+	for _, peer := range everybody {
+		require.Equal(t, oracle.share(peer), ring.Share(peer), "Share(%s) of %v", peer, points)
+	}
+	require.Zero(t, ring.Share("nobody"))
+
+	peers := ring.PrimaryPeers(live)
+	require.True(t, slices.Equal(oracle.primaryPeers(live), peers), "PrimaryPeers of %v: %v", points, peers)
+}
+
+// newTestPoint makes one of 32 tokens and 8 peers of b, so that points collide often: half the
+// tokens from 0 up, half to MaxUint64.
+func newTestPoint(b byte) Point { return Point{newTestToken(b >> 3), PeerID(rune('a' + b&7))} }
+
+func newTestToken(b byte) uint64 {
+	b %= 32
+	if b < 16 {
+		return uint64(b)
+	}
+	return math.MaxUint64 - uint64(31-b)
+}
+
+// newTestLiveness holds those of newTestPoint's peers to be dead whose bit in dead is set.
+func newTestLiveness(dead byte) Liveness {
+	return func(peer PeerID) bool { return dead>>(peer[0]-'a')&1 == 0 }
+}
+
+// Rules 15, 16, 17: on random rings a Ring answers as the oracle does.
+func TestRingAnswersAsOracle(t *testing.T) {
+	rng := rand.New(rand.NewPCG(15, 17))
+	for range 5000 {
+		// Random bytes alone seldom give few peers and few tokens.
+		mask := byte(rng.Uint32())
+		points := make([]Point, rng.IntN(40))
+		for i := range points {
+			points[i] = newTestPoint(byte(rng.Uint32()) & mask)
+		}
+		wantAsOracle(t, points, newTestToken(byte(rng.Uint32())), rng.IntN(11)-1, newTestLiveness(byte(rng.Uint32())))
+	}
+}
+
+func FuzzPreferenceList(f *testing.F) {
+	f.Add([]byte(nil), byte(0), 3, byte(0))
+	f.Add([]byte{0, 9, 18, 27, 36}, byte(0), 3, byte(0b00010))
+	f.Add([]byte{0, 9, 18, 27, 36}, byte(4), 3, byte(0b11100))
+	f.Add([]byte{0, 1, 2, 0, 1, 2}, byte(0), 2, byte(0b00001))
+	f.Add([]byte{0, 248, 249, 255}, byte(31), 1, byte(0xff))
+	f.Add([]byte{8, 16, 9}, byte(1), math.MaxInt, byte(1))
+	f.Add([]byte{8, 16, 9}, byte(1), math.MinInt, byte(1))
+	f.Fuzz(func(t *testing.T, data []byte, at byte, n int, dead byte) {
+		points := make([]Point, min(len(data), 256)) // more are mere duplicates, and the oracle is slow
+		for i := range points {
+			points[i] = newTestPoint(data[i])
+		}
+		wantAsOracle(t, points, newTestToken(at), n, newTestLiveness(dead))
+	})
+}
+
+// The oracle itself, on a ring that can be checked by eye.
+func TestRingOracle(t *testing.T) {
+	oracle := newRingOracle([]Point{{30, "c"}, {10, "a"}, {20, "b"}, {20, "a"}, {10, "a"}, {40, "d"}})
+	assert.Equal(t, ringOracle{{10, "a"}, {20, "a"}, {20, "b"}, {30, "c"}, {40, "d"}}, oracle)
+
+	assert.Equal(t, []Assignment{{Peer: "a", Slot: 1}, {Peer: "b", Slot: 2}, {Peer: "c", Slot: 3}, {Peer: "d", Slot: 4}},
+		oracle.walk(20))
+	assert.Equal(t, []Assignment{{Peer: "c", Slot: 3}, {Peer: "d", Slot: 4}, {Peer: "a", Slot: 0}, {Peer: "b", Slot: 2}},
+		oracle.walk(21))
+
+	notA := func(peer PeerID) bool { return peer != "a" }
+	assert.Equal(t, []Assignment{{"c", 1, Fallback}, {"b", 2, Primary}}, oracle.preferenceList(20, 2, notA))
+	assert.Equal(t, []PeerID{"b", "c", "d"}, oracle.primaryPeers(notA))
 }

@@ -9,28 +9,28 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Rules 29 and 30: a Searcher with an AsyncProbe plans, hedges and falls back as with a Probe, and Close doesn't wait for
-// callbacks.
+// Rules 29 and 30: a Searcher with an AsyncProbe chooses, hedges and falls back as with a Probe.
+// Close doesn't wait for callbacks, and starts no goroutine for a peer.
 func TestSearcherAsync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		peers := somePeers(6)
-		replies := make(map[PeerID]func(context.Context, done))
+		b := asyncBehave{}
 		for _, peer := range peers {
-			replies[peer] = doneAfter(time.Millisecond, Hit[string]{string(peer), 1})
+			b[peer] = doneAfter(time.Millisecond, Hit[string]{string(peer), 1})
 		}
 		var kept []done
-		replies[peers[0]] = func(_ context.Context, done done) { done(nil, errBroke) }
-		replies[peers[4]] = func(_ context.Context, done done) { kept = append(kept, done) }
-		s, err := NewSearcherAsync(asyncBehave(replies).probe, circle(peers...), &SearcherOptions{
-			Replicas: 3, HedgeDelay: time.Second, HedgeShare: -1, Seed: 1,
-		})
+		b[peers[0]] = func(_ context.Context, done done) { done(nil, errBroke) }
+		b[peers[4]] = func(_ context.Context, done done) { kept = append(kept, done) }
+		before := bubbleGoroutines()
+		s, err := NewSearcherAsync(b.probe, circleCover(3, peers...), &SearcherOptions{HedgeDelay: time.Second, Seed: 1})
 		require.NoError(t, err)
 		for range 50 {
-			r, err := s.Search(t.Context(), testRequest)
+			r, err := s.Search(t.Context(), testRequest, nil)
 			require.NoError(t, err)
 			require.False(t, r.Partial, summary(r))
 			require.LessOrEqual(t, r.Elapsed, time.Second+2*time.Millisecond)
 		}
+		require.Equal(t, before, bubbleGoroutines())
 		stats := s.Stats()
 		require.Positive(t, stats.Fallbacks)
 		require.Positive(t, stats.Hedges)
@@ -39,14 +39,15 @@ func TestSearcherAsync(t *testing.T) {
 		for _, done := range kept {
 			done(hitList{{"late", 0}}, nil)
 		}
-		_, err = s.Search(t.Context(), testRequest)
+		_, err = s.Search(t.Context(), testRequest, nil)
 		require.ErrorIs(t, err, ErrClosed)
+		require.Equal(t, before, bubbleGoroutines())
 	})
 }
 
 func TestNewSearcherAsyncArguments(t *testing.T) {
-	_, err := NewSearcherAsync[Hit[string]](nil, circle("a"), nil)
+	_, err := NewSearcherAsync[Hit[string]](nil, circleCover(1, "a"), nil)
 	require.EqualError(t, err, "scatter: probe is nil")
-	_, err = NewSearcherAsync(asyncBehave{}.probe, circle("a"), &SearcherOptions{Replicas: -1})
-	require.ErrorContains(t, err, "SearcherOptions.Replicas is -1")
+	_, err = NewSearcherAsync(instantAsyncProbe, circleCover(1, "a"), &SearcherOptions{HedgeShare: 2})
+	require.ErrorContains(t, err, "SearcherOptions.HedgeShare is 2")
 }

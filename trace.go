@@ -1,66 +1,73 @@
 package scatter
 
 import (
+	"context"
 	"time"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
-// Trace is a set of functions that are told what happens to a query, for logs, metrics and spans. Any of them may be
-// nil, and a nil *Trace traces nothing.
+// Trace is a set of hooks that are called as a query goes on, for logs, metrics and spans. Any of
+// them may be nil.
 //
-// They are called without a lock held, on the goroutine that called [Broadcast], one at a time, and the query waits for
-// them while its deadlines run: they must be quick. A panic in one passes to Broadcast's caller. LateReply alone may be
-// called on other goroutines too, at the same time as the others and after Broadcast has returned; a panic in it there
-// ends the program. One Trace may serve many queries at once; Request tells them apart, unless queries share one. The
-// functions must not write to what an Info points to.
+// A hook gets the context of what it is told about. QueryStarted and ProbeStarted return the
+// context for what comes after, so that spans nest: it must descend from the one given, and nil
+// leaves that in place. The caller's context goes into QueryStarted; what that returns goes into
+// QueryDone and, with the peer's deadline, into ProbeStarted; what that returns goes into the
+// probe, ProbeDone and LateReply. A [Coordinator] that is stepped by hand starts with
+// context.Background().
+//
+// Hooks are called without a lock held, one at a time, on the goroutine that called [Broadcast]
+// (or, if callers share a query, on a goroutine of the query's own). The query waits for them while
+// its deadlines run, so they must be quick. A panic in a hook passes to Broadcast's caller.
+// LateReply alone may also be called on other goroutines, concurrently with the others and after
+// Broadcast has returned; a panic there ends the program. A hook must not write to what an Info
+// points to.
+//
+// One Trace may serve many queries at once.
 type Trace struct {
-	StateEntered func(StateInfo)      // the query has entered a state, Init included
-	ProbeStarted func(ProbeStartInfo) // a peer has been asked just now
-	ProbeDone    func(ProbeDoneInfo)  // a peer that was asked has answered, failed, or was given up on
-	MergeDone    func(MergeInfo)      // the answer is ready
-	LateReply    func(LateReplyInfo)  // a reply was dropped, because nobody waited for it any more
-
-	// For a Searcher, which counts the goroutines of Broadcast.
-	starting, ended func()
+	QueryStarted func(context.Context, QueryInfo) context.Context // a query begins
+	ProbeStarted func(context.Context, ProbeInfo) context.Context // a peer is about to be asked
+	ProbeDone    func(context.Context, ProbeDoneInfo)             // the outcome of a probe is known
+	QueryDone    func(context.Context, QueryDoneInfo)             // the answer is ready
+	LateReply    func(context.Context, LateReplyInfo)             // a reply came too late and was dropped
 }
 
-// StateInfo is what [Trace].StateEntered is told.
-type StateInfo struct {
-	Request *Request
-	State   State
+// QueryInfo is passed to [Trace].QueryStarted.
+type QueryInfo struct {
+	Request  *Request
+	Deadline time.Time // when the query's time is up; zero if never
 }
 
-// ProbeStartInfo is what [Trace].ProbeStarted is told.
-type ProbeStartInfo struct {
+// ProbeInfo is passed to [Trace].ProbeStarted.
+type ProbeInfo struct {
 	Request  *Request
 	Peer     PeerID
 	Role     Role
 	Deadline time.Time // the peer's; zero if it has none
 }
 
-// ProbeDoneInfo is what [Trace].ProbeDone is told: the peer's line of the ledger, final now.
+// ProbeDoneInfo is passed to [Trace].ProbeDone. The PeerReport is the peer's line of the ledger,
+// final but for Late. As JSON a ProbeDoneInfo is its PeerReport alone.
 type ProbeDoneInfo struct {
 	Request *Request
 	PeerReport
 }
 
-// MergeInfo is what [Trace].MergeDone is told.
-type MergeInfo struct {
-	Request    *Request
-	Lists      int           // replies that were merged, empty ones included
-	Hits       int           // hits of the answer
-	Duplicates int           // hits passed over, because their ID stood in the answer already
-	Partial    bool          // some hits are missing
-	Coverage   float64       // as in the Response
-	Missing    []Gap         // likewise; not to be written to
-	Elapsed    time.Duration // time taken by the merge
-
-	QueryElapsed time.Duration // as the Response's Elapsed: from the start of the query to the end of the merge
+// QueryDoneInfo is passed to [Trace].QueryDone. Fields without a comment are as in the [Response].
+type QueryDoneInfo struct {
+	Request        *Request
+	Peers          []PeerReport
+	PeersConsulted int
+	Hits           int // the number of hits in the answer
+	Duplicates     int // the number of hits that were passed over because their ID was in the answer already
+	Partial        bool
+	Coverage       float64
+	Missing        []MissingRange
+	Elapsed        time.Duration
+	MergeElapsed   time.Duration // the part of Elapsed from the end of the wait until the Response was made
+	Err            error         // what the query returns
 }
 
-// LateReplyInfo is what [Trace].LateReply is told.
+// LateReplyInfo is passed to [Trace].LateReply.
 type LateReplyInfo struct {
 	Request *Request
 	Peer    PeerID
@@ -68,145 +75,67 @@ type LateReplyInfo struct {
 	Err     error // what the probe returned, or its panic
 }
 
-// ZapTrace returns a Trace that logs to logger: a panic, late ones too, as an error with its stack; a peer that timed
-// out, failed otherwise or answered in part as a warning; and all else at debug level. The fields are named table,
-// peer, elapsed and error, and others as needed. It returns nil for a nil logger.
-func ZapTrace(logger *zap.Logger) *Trace {
-	if logger == nil {
-		return nil
-	}
-	// Checked first, so that what isn't logged costs no fields.
-	log := func(level zapcore.Level, msg string, req *Request, fields func() []zap.Field) {
-		if entry := logger.Check(level, msg); entry != nil {
-			entry.Write(append([]zap.Field{zap.String("table", req.Table)}, fields()...)...)
-		}
-	}
-	return &Trace{
-		StateEntered: func(i StateInfo) {
-			log(zap.DebugLevel, "scatter: state entered", i.Request, func() []zap.Field {
-				return []zap.Field{zap.Stringer("state", i.State)}
-			})
-		},
-		ProbeStarted: func(i ProbeStartInfo) {
-			log(zap.DebugLevel, "scatter: probe started", i.Request, func() []zap.Field {
-				return []zap.Field{
-					zap.String("peer", string(i.Peer)), zap.Stringer("role", i.Role), zap.Time("deadline", i.Deadline),
-				}
-			})
-		},
-		ProbeDone: func(i ProbeDoneInfo) {
-			level, msg, panicked := zap.DebugLevel, "scatter: probe done", asPanic(i.Err)
-			switch {
-			case panicked != nil:
-				level, msg = zap.ErrorLevel, "scatter: probe panicked"
-			case i.Status == TimedOut:
-				level, msg = zap.WarnLevel, "scatter: probe timed out"
-			case i.Status == Failed:
-				level, msg = zap.WarnLevel, "scatter: probe failed"
-			case i.Status == Incomplete:
-				level, msg = zap.WarnLevel, "scatter: probe answered in part"
-			}
-			log(level, msg, i.Request, func() []zap.Field {
-				fields := []zap.Field{
-					zap.String("peer", string(i.Peer)), zap.Stringer("status", i.Status), zap.Int("hits", i.Hits),
-					zap.Duration("elapsed", i.Elapsed), zap.Error(i.Err),
-				}
-				return appendStack(fields, panicked)
-			})
-		},
-		MergeDone: func(i MergeInfo) {
-			log(zap.DebugLevel, "scatter: merge done", i.Request, func() []zap.Field {
-				return []zap.Field{
-					zap.Int("lists", i.Lists), zap.Int("hits", i.Hits), zap.Int("duplicates", i.Duplicates),
-					zap.Bool("partial", i.Partial), zap.Float64("coverage", i.Coverage), zap.Stringers("missing", i.Missing),
-					zap.Duration("elapsed", i.Elapsed),
-				}
-			})
-		},
-		LateReply: func(i LateReplyInfo) {
-			level, msg, panicked := zap.DebugLevel, "scatter: late reply dropped", asPanic(i.Err)
-			if panicked != nil {
-				level, msg = zap.ErrorLevel, "scatter: late probe panicked"
-			}
-			log(level, msg, i.Request, func() []zap.Field {
-				fields := []zap.Field{zap.String("peer", string(i.Peer)), zap.Int("hits", i.Hits), zap.Error(i.Err)}
-				return appendStack(fields, panicked)
-			})
-		},
-	}
-}
-
-// asPanic returns err if it is a panic of the probe itself, and not one that err tells of.
-func asPanic(err error) *PanicError {
-	panicked, _ := err.(*PanicError) //nolint:errorlint // see above
-	return panicked
-}
-
-func appendStack(fields []zap.Field, panicked *PanicError) []zap.Field {
-	if panicked != nil {
-		fields = append(fields, zap.ByteString("stack", panicked.Stack))
-	}
-	return fields
-}
-
-// JoinTraces returns a Trace that tells each of the given ones, in turn, what it has a function for: one for metrics and
-// one for spans, say. Those that are nil are left out; without any other it is nil. They are read now, and not kept.
+// JoinTraces returns a Trace that calls the hooks of each given one in turn: one for metrics and
+// one for spans, say. Each hook gets the context that the one before it returned. It leaves out nil
+// Traces, and returns nil if none is left. The Traces are read now, and not kept.
 func JoinTraces(traces ...*Trace) *Trace {
 	var joined *Trace
 	for _, t := range traces {
-		if t != nil {
-			j := joinTraces(joined, t)
-			joined = &j
+		switch {
+		case t == nil:
+		case joined == nil:
+			copied := *t
+			joined = &copied
+		default:
+			joined = &Trace{
+				QueryStarted: chain(joined.QueryStarted, t.QueryStarted),
+				ProbeStarted: chain(joined.ProbeStarted, t.ProbeStarted),
+				ProbeDone:    both(joined.ProbeDone, t.ProbeDone),
+				QueryDone:    both(joined.QueryDone, t.QueryDone),
+				LateReply:    both(joined.LateReply, t.LateReply),
+			}
 		}
 	}
 	return joined
 }
 
-// joinTraces returns a Trace that tells first one and then the other, with no function where neither has one.
-func joinTraces(a, b *Trace) Trace {
-	switch {
-	case a == nil && b == nil:
-		return Trace{}
-	case a == nil:
-		return *b
-	case b == nil:
-		return *a
-	}
-	return Trace{
-		StateEntered: both(a.StateEntered, b.StateEntered),
-		ProbeStarted: both(a.ProbeStarted, b.ProbeStarted),
-		ProbeDone:    both(a.ProbeDone, b.ProbeDone),
-		MergeDone:    both(a.MergeDone, b.MergeDone),
-		LateReply:    both(a.LateReply, b.LateReply),
-		starting:     cmpOr(a.starting, b.starting),
-		ended:        cmpOr(a.ended, b.ended),
-	}
-}
-
-func both[I any](a, b func(I)) func(I) {
+func chain[I any](a, b func(context.Context, I) context.Context) func(context.Context, I) context.Context {
 	if a == nil {
 		return b
 	}
 	if b == nil {
 		return a
 	}
-	return func(info I) {
-		a(info)
-		b(info)
-	}
+	return func(ctx context.Context, info I) context.Context { return started(started(ctx, a, info), b, info) }
 }
 
-// cmpOr is cmp.Or for functions.
-func cmpOr(a, b func()) func() {
+func both[I any](a, b func(context.Context, I)) func(context.Context, I) {
 	if a == nil {
 		return b
 	}
-	return a
+	if b == nil {
+		return a
+	}
+	return func(ctx context.Context, info I) {
+		a(ctx, info)
+		b(ctx, info)
+	}
 }
 
-// told calls f, which may be nil.
-func told[I any](f func(I), info I) {
-	if f != nil {
-		f(info)
+// started calls a hook that returns a context, which may be nil, and returns the context for what
+// comes after.
+func started[I any](ctx context.Context, hook func(context.Context, I) context.Context, info I) context.Context {
+	if hook != nil {
+		if next := hook(ctx, info); next != nil {
+			return next
+		}
+	}
+	return ctx
+}
+
+// tell calls a hook, which may be nil.
+func tell[I any](ctx context.Context, hook func(context.Context, I), info I) {
+	if hook != nil {
+		hook(ctx, info)
 	}
 }

@@ -2,145 +2,172 @@ package scatter
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"strings"
+	"log/slog"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
 )
 
-// Every hook is told, with all it should know, in the order in which things happen.
-func TestTrace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var got []any
-		trace := &Trace{
-			StateEntered: func(i StateInfo) { got = append(got, i) },
-			ProbeStarted: func(i ProbeStartInfo) { got = append(got, i) },
-			ProbeDone:    func(i ProbeDoneInfo) { got = append(got, i) },
-			MergeDone:    func(i MergeInfo) { got = append(got, i) },
+type traceKey string
+
+// A joined Trace calls the hooks in turn, and each gets the context that the one before it
+// returned.
+func TestJoinTraces(t *testing.T) {
+	var calls []string
+	named := func(name string, returnsNil bool) *Trace {
+		note := func(ctx context.Context, hook string) {
+			seen := ""
+			for _, other := range []traceKey{"a", "b", "c"} {
+				if ctx.Value(other) != nil {
+					seen += string(other)
+				}
+			}
+			calls = append(calls, hook+" "+name+" sees "+seen)
 		}
-		b := behave{
-			"a": after(1*time.Second, Hit[string]{"x", 1}),
-			"b": after(2*time.Second, Hit[string]{"x", 1}, Hit[string]{"y", 2}),
-			"c": func(context.Context) (hitList, error) { time.Sleep(3 * time.Second); return nil, errBroke },
+		start := func(ctx context.Context, hook string) context.Context {
+			note(ctx, hook)
+			if returnsNil {
+				return nil
+			}
+			return context.WithValue(ctx, traceKey(name), true)
 		}
-		began := time.Now()
-		_, err := Broadcast(t.Context(), testRequest, b.peers(), b.probe, &Options{Trace: trace})
-		require.NoError(t, err)
-		due := began.Add(DefaultPeerDeadline)
-		require.Equal(t, []any{
-			StateInfo{testRequest, Init},
-			StateInfo{testRequest, Fanout},
-			ProbeStartInfo{testRequest, "a", Primary, due},
-			ProbeStartInfo{testRequest, "b", Primary, due},
-			ProbeStartInfo{testRequest, "c", Primary, due},
-			StateInfo{testRequest, Gather},
-			ProbeDoneInfo{testRequest, PeerReport{"a", Primary, Answered, nil, 1, 1 * time.Second}},
-			ProbeDoneInfo{testRequest, PeerReport{"b", Primary, Answered, nil, 2, 2 * time.Second}},
-			ProbeDoneInfo{testRequest, PeerReport{"c", Primary, Failed, errBroke, 0, 3 * time.Second}},
-			StateInfo{testRequest, Merging},
-			MergeInfo{testRequest, 2, 2, 1, true, 2.0 / 3, nil, 0, 3 * time.Second},
-		}, got)
-	})
+		return &Trace{
+			QueryStarted: func(ctx context.Context, _ QueryInfo) context.Context { return start(ctx, "query") },
+			ProbeStarted: func(ctx context.Context, _ ProbeInfo) context.Context { return start(ctx, "probe") },
+			ProbeDone:    func(ctx context.Context, _ ProbeDoneInfo) { note(ctx, "probe done") },
+			QueryDone:    func(ctx context.Context, _ QueryDoneInfo) { note(ctx, "query done") },
+			LateReply:    func(ctx context.Context, _ LateReplyInfo) { note(ctx, "late") },
+		}
+	}
+	a, b, c := named("a", false), named("b", true), named("c", false)
+	joined := JoinTraces(nil, a, &Trace{}, b, nil, c)
+	*a = Trace{} // it was read, and not kept
+
+	ctx := started(t.Context(), joined.QueryStarted, QueryInfo{})
+	tell(ctx, joined.QueryDone, QueryDoneInfo{})
+	ctx = started(t.Context(), joined.ProbeStarted, ProbeInfo{})
+	tell(ctx, joined.ProbeDone, ProbeDoneInfo{})
+	tell(ctx, joined.LateReply, LateReplyInfo{})
+	require.Equal(t, []string{
+		"query a sees ", "query b sees a", "query c sees a", "query done a sees ac", "query done b sees ac",
+		"query done c sees ac",
+		"probe a sees ", "probe b sees a", "probe c sees a", "probe done a sees ac", "probe done b sees ac",
+		"probe done c sees ac", "late a sees ac", "late b sees ac", "late c sees ac",
+	}, calls)
 }
 
-// A Logger and a Trace, whole or in part, are both told.
-func TestTraceAndLogger(t *testing.T) {
-	core, logs := observer.New(zap.DebugLevel)
-	var states []State
-	trace := &Trace{StateEntered: func(i StateInfo) { states = append(states, i.State) }}
-	b := behave{"a": answer()}
-	_, err := Broadcast(t.Context(), testRequest, b.peers(), b.probe, &Options{Trace: trace, Logger: zap.New(core)})
-	require.NoError(t, err)
-	require.Equal(t, []State{Init, Fanout, Gather, Merging}, states)
-	require.Equal(t, 4, logs.FilterMessage("scatter: state entered").Len())
-
+func TestJoinTracesOfFew(t *testing.T) {
+	require.Nil(t, JoinTraces())
+	require.Nil(t, JoinTraces(nil, nil))
+	require.Equal(t, &Trace{}, JoinTraces(&Trace{}, nil, &Trace{}))
 	sum := 0
-	one, two := &Trace{MergeDone: func(MergeInfo) { sum++ }}, &Trace{MergeDone: func(MergeInfo) { sum += 10 }}
-	joined := JoinTraces(nil, one, nil, two, two)
-	joined.MergeDone(MergeInfo{})
+	one := &Trace{QueryDone: func(context.Context, QueryDoneInfo) { sum++ }}
+	ten := &Trace{QueryDone: func(context.Context, QueryDoneInfo) { sum += 10 }}
+	joined := JoinTraces(one, &Trace{}, ten, ten)
+	joined.QueryDone(t.Context(), QueryDoneInfo{})
 	require.Equal(t, 21, sum)
 	require.Nil(t, joined.LateReply)
-	require.Nil(t, JoinTraces(nil, nil))
-	require.Nil(t, JoinTraces())
+	require.Nil(t, joined.QueryStarted)
+	require.NotSame(t, one, JoinTraces(one))
+
+	// A hook that is nil, or returns nil, leaves the context in place.
+	ctx := context.WithValue(t.Context(), traceKey("x"), 1)
+	require.Equal(t, ctx, started(ctx, nil, ProbeInfo{}))
+	require.Equal(t, ctx, started(ctx, func(context.Context, ProbeInfo) context.Context { return nil }, ProbeInfo{}))
+	tell(ctx, nil, ProbeInfo{})
 }
 
-// A ledger can be shown as it is.
-func TestReportAsJSON(t *testing.T) {
-	b, err := json.Marshal(PeerReport{Peer: "a", Role: Hedge, Status: TimedOut, Hits: 2, Elapsed: 3})
-	require.NoError(t, err)
-	require.JSONEq(t, `{"Peer":"a","Role":"Hedge","Status":"TimedOut","Err":null,"Hits":2,"Elapsed":3}`, string(b))
+// loggedEvent is an event as every logger must log it.
+type loggedEvent struct {
+	fire  func(context.Context, *Trace)
+	level slog.Level
+	msg   string
+	attrs map[string]any
 }
 
-// Each thing is logged at its level with its fields. Rule 12: a panic is logged with its stack.
-func TestZapTrace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		core, logs := observer.New(zap.DebugLevel)
-		b := behave{
-			"late":  func(context.Context) (hitList, error) { time.Sleep(2 * time.Second); panic("late panic") },
-			"ok":    answer(Hit[string]{"x", 1}),
-			"panic": func(context.Context) (hitList, error) { panic("at the disco") },
-			"part":  func(context.Context) (hitList, error) { return nil, ErrPartial },
-			"slow":  after(3 * time.Second),
-			"wrong": func(context.Context) (hitList, error) { return nil, errBroke },
+var errDown = errors.New("down")
+
+// loggedEvents returns events of every kind. Both loggers are tested with them. Rule 12: a panic is
+// logged as an error with its stack. Rule 40: each event is short, whatever the cluster.
+func loggedEvents() []loggedEvent {
+	req := &Request{Table: "docs", Query: KNN{Field: "f", Ranking: ScoreDescending}, K: 10}
+	due := time.Unix(1700000000, 0).UTC()
+	panicked := &PanicError{Value: "at the disco", Stack: []byte("main.go:1")}
+	probe := func(level slog.Level, msg string, p PeerReport, attrs map[string]any) loggedEvent {
+		p.Peer, p.Hits, p.Elapsed = "a", 3, time.Second
+		attrs["table"], attrs["peer"], attrs["role"], attrs["hits"] = "docs", "a", p.Role.String(), int64(3)
+		attrs["elapsed"], attrs["status"] = time.Second, p.Status.String()
+		fire := func(ctx context.Context, t *Trace) { t.ProbeDone(ctx, ProbeDoneInfo{req, p}) }
+		return loggedEvent{fire, level, msg, attrs}
+	}
+	type m = map[string]any
+	unsorted := "scatter: hits were not in the query's order: check its Order or Ranking"
+	return append([]loggedEvent{
+		{func(ctx context.Context, t *Trace) { t.QueryStarted(ctx, QueryInfo{req, due}) }, slog.LevelDebug,
+			"scatter: query started", m{"table": "docs", "k": int64(10), "deadline": due}},
+		{func(ctx context.Context, t *Trace) { t.QueryStarted(ctx, QueryInfo{Request: req}) }, slog.LevelDebug,
+			"scatter: query started", m{"table": "docs", "k": int64(10)}},
+		{func(ctx context.Context, t *Trace) { t.ProbeStarted(ctx, ProbeInfo{req, "a", Hedge, due}) }, slog.LevelDebug,
+			"scatter: probe started", m{"table": "docs", "peer": "a", "role": "Hedge", "deadline": due}},
+		probe(slog.LevelDebug, "scatter: probe done", PeerReport{Status: Answered, Role: Fallback}, m{}),
+		probe(slog.LevelDebug, "scatter: probe done", PeerReport{Status: NotNeeded, Err: ErrEnough}, m{"error": ErrEnough}),
+		probe(slog.LevelWarn, unsorted, PeerReport{Status: Answered, Unsorted: true},
+			m{"unsorted": true, "order": "ScoreDescending"}),
+		probe(slog.LevelWarn, "scatter: probe timed out", PeerReport{Status: TimedOut, Err: context.DeadlineExceeded},
+			m{"error": context.DeadlineExceeded}),
+		probe(slog.LevelWarn, "scatter: probe failed", PeerReport{Status: Failed, Err: errDown}, m{"error": errDown}),
+		probe(slog.LevelWarn, "scatter: probe answered in part", PeerReport{Status: Incomplete, Err: errDown, Unsorted: true},
+			m{"error": errDown, "unsorted": true, "order": "ScoreDescending"}),
+		probe(slog.LevelError, "scatter: probe panicked", PeerReport{Status: Failed, Err: panicked},
+			m{"error": error(panicked), "stack": "main.go:1"}),
+		{func(ctx context.Context, t *Trace) { t.LateReply(ctx, LateReplyInfo{req, "a", 3, nil}) }, slog.LevelDebug,
+			"scatter: late reply dropped", m{"table": "docs", "peer": "a", "hits": int64(3)}},
+		{func(ctx context.Context, t *Trace) { t.LateReply(ctx, LateReplyInfo{req, "a", 0, panicked}) }, slog.LevelError,
+			"scatter: late probe panicked",
+			m{"table": "docs", "peer": "a", "hits": int64(0), "error": error(panicked), "stack": "main.go:1"}},
+	}, loggedQueries(req)...)
+}
+
+func loggedQueries(req *Request) []loggedEvent {
+	whole := QueryDoneInfo{
+		Request: req, Peers: make([]PeerReport, 4), PeersConsulted: 3, Hits: 2, Duplicates: 1, Coverage: 1,
+		Elapsed: time.Second, MergeElapsed: time.Millisecond,
+	}
+	attrs := func(partial bool, coverage float64) map[string]any {
+		return map[string]any{
+			"table": "docs", "k": int64(10), "hits": int64(2), "duplicates": int64(1), "peers": int64(4),
+			"consulted": int64(3), "partial": partial, "coverage": coverage, "elapsed": time.Second,
+			"merge": time.Millisecond,
 		}
-		_, err := Broadcast(t.Context(), testRequest, b.peers(), b.probe,
-			&Options{PeerDeadline: time.Second, Logger: zap.New(core)})
-		require.NoError(t, err)
-		time.Sleep(3 * time.Second)
-		synctest.Wait()
+	}
+	partial := whole
+	partial.Partial, partial.Coverage, partial.Err = true, 0.5, errDown
+	partial.Peers = []PeerReport{
+		{Peer: "a", Status: Dead}, {Peer: "b", Status: Answered}, {Peer: "c", Status: Failed}, {Peer: "d", Status: NotNeeded},
+	}
+	lacks := attrs(true, 0.5)
+	lacks["unanswered"], lacks["error"] = "a Dead, c Failed, d NotNeeded", errDown
 
-		want := func(level zapcore.Level, msg string, fields ...zap.Field) map[string]any {
-			t.Helper()
-			found := logs.FilterMessage(msg)
-			for _, f := range fields {
-				found = found.FilterField(f)
-			}
-			require.Equal(t, 1, found.Len(), "%s %v in %v", msg, fields, logs.All())
-			entry := found.All()[0]
-			require.Equal(t, level, entry.Level, msg)
-			require.Equal(t, "t", entry.ContextMap()["table"], msg)
-			return entry.ContextMap()
-		}
-		want(zap.DebugLevel, "scatter: state entered", zap.Stringer("state", Gather))
-		want(zap.DebugLevel, "scatter: probe started", zap.String("peer", "ok"))
-		want(zap.DebugLevel, "scatter: probe done", zap.String("peer", "ok"), zap.Int("hits", 1))
-		want(zap.DebugLevel, "scatter: merge done", zap.Int("lists", 2), zap.Bool("partial", true))
-		want(zap.WarnLevel, "scatter: probe answered in part", zap.String("peer", "part"))
-		want(zap.WarnLevel, "scatter: probe failed", zap.String("peer", "wrong"), zap.Error(errBroke))
-		want(zap.WarnLevel, "scatter: probe timed out", zap.String("peer", "slow"), zap.Duration("elapsed", time.Second))
-		want(zap.DebugLevel, "scatter: late reply dropped", zap.String("peer", "slow"))
-		panicked := want(zap.ErrorLevel, "scatter: probe panicked", zap.String("peer", "panic"))
-		require.Equal(t, "scatter: panic: at the disco", panicked["error"])
-		require.Contains(t, panicked["stack"], "TestZapTrace")
-		panicked = want(zap.ErrorLevel, "scatter: late probe panicked", zap.String("peer", "late"))
-		require.True(t, strings.HasSuffix(panicked["error"].(string), "late panic"))
-	})
-}
+	many := partial
+	many.Err = nil
+	many.Peers = make([]PeerReport, 1000)
+	for range 1000 {
+		many.Missing = append(many.Missing, MissingRange{First: 1, Last: 2, Holders: make([]PeerID, 1000)})
+	}
+	crowded := attrs(true, 0.5)
+	crowded["peers"] = int64(1000)
+	crowded["unanswered"] = " NotAsked,  NotAsked,  NotAsked and 997 more"
+	one := "0x0000000000000001-0x0000000000000002 (0.00%) of , ,  and 997 more"
+	crowded["missing"] = one + "; " + one + "; " + one + " and 997 more"
 
-// Rule 24: what an answer lacks, and why, is readable in a log line.
-func TestZapTraceMissing(t *testing.T) {
-	core, logs := observer.New(zap.DebugLevel)
-	b := behave{"a": answer(), "b": func(context.Context) (hitList, error) { return nil, errBroke }}
-	_, err := Broadcast(t.Context(), testRequest, b.peers(), b.probe, &Options{Cover: quarters(), Logger: zap.New(core)})
-	require.NoError(t, err)
-	merged := logs.FilterMessage("scatter: merge done").All()[0].ContextMap()
-	require.Equal(t, 0.5, merged["coverage"])
-	require.Equal(t, []any{"0x0000000000000001-0x8000000000000000 (50.00%): b Failed, c Dead, d Dead"}, merged["missing"])
-}
-
-// What the logger would not write is not made.
-func TestZapTraceSilent(t *testing.T) {
-	require.Nil(t, ZapTrace(nil))
-	core, logs := observer.New(zap.ErrorLevel)
-	trace := ZapTrace(zap.New(core))
-	require.Zero(t, testing.AllocsPerRun(100, func() { trace.MergeDone(MergeInfo{Request: testRequest}) }))
-	trace.ProbeDone(ProbeDoneInfo{testRequest, PeerReport{Status: Failed, Err: errors.New("x")}})
-	require.Zero(t, logs.Len())
+	done := func(i QueryDoneInfo) func(context.Context, *Trace) {
+		return func(ctx context.Context, t *Trace) { t.QueryDone(ctx, i) }
+	}
+	return []loggedEvent{
+		{done(whole), slog.LevelDebug, "scatter: query done", attrs(false, 1)},
+		{done(partial), slog.LevelWarn, "scatter: answer is partial", lacks},
+		{done(many), slog.LevelWarn, "scatter: answer is partial", crowded},
+	}
 }

@@ -9,58 +9,44 @@ import (
 	"unicode/utf8"
 )
 
-// A payload is little-endian, and its lengths are u32:
+// A payload is little-endian. Lengths are u32, in bytes, and come before what they measure:
 //
 //	request  "FTQ1" flags(u16)=0 K(u32) len+table tag(u8) body
 //	  tag 0 KNN    len+field len+vector ef?(u8) [ef(u32)]
 //	  tag 1 Text   len+field len+substring
 //	  tag 2 Regex  len+field len+pattern max_errors(u16)
 //	reply    "FTR1" flags(u16)=0 timed_out(u8) count(u32), count times: len+id score(f32)
+//
+// Table, field and pattern are UTF-8. A substring and an ID are opaque bytes.
 const (
-	requestMagic = "FTQ1"
-	replyMagic   = "FTR1"
-
-	tagKNN   = 0
-	tagText  = 1
-	tagRegex = 2
-
-	minHitSize = 8 // a hit with an empty ID
+	requestMagic, replyMagic  = "FTQ1", "FTR1"
+	tagKNN, tagText, tagRegex = 0, 1, 2
 )
 
-// The reasons a [CodecError] unwraps to.
+// A [CodecError] wraps one of these three errors.
 var (
-	// ErrTruncated is returned when a payload ends before what it announces: inside a field, or with fewer bytes left
-	// than a length or a count in it claims.
+	// ErrTruncated is the error of a decoder if the payload ends before what it announces: inside
+	// a field, or with fewer bytes left than a length or a count in it claims.
 	ErrTruncated = errors.New("payload too short")
-	// ErrTrailing is returned when bytes follow the end of a payload.
-	ErrTrailing = errors.New("bytes after the end")
-	// ErrBadMagic is returned when a payload doesn't begin with the four letters of its kind.
-	ErrBadMagic = errors.New("bad magic")
-	// ErrBadFlags is returned when one of the flags, which are all reserved, is set.
-	ErrBadFlags = errors.New("unknown flags")
-	// ErrBadBool is returned when a byte that stands for false or true is neither 0 nor 1.
-	ErrBadBool = errors.New("neither 0 nor 1")
-	// ErrBadTag is returned when a request's query is of an unknown kind.
-	ErrBadTag = errors.New("unknown query tag")
-	// ErrNotUTF8 is returned, by encoders too, when a text isn't valid UTF-8. [Text].Substring may hold any bytes.
-	ErrNotUTF8 = errors.New("not UTF-8")
-	// ErrVectorLength is returned when a vector's length in bytes is no multiple of four.
-	ErrVectorLength = errors.New("vector length is no multiple of 4")
-	// ErrOutOfRange is returned by encoders when a number or a length doesn't fit the 32 bits it has, and by decoders
-	// where an int has but 32 bits and a number doesn't fit that.
-	ErrOutOfRange = errors.New("out of range")
-	// ErrNotEncodable is returned by encoders for what the format can't express: a nil query or one of the caller's own
-	// type, and a [KNN] ranked other than [ScoreAscending].
+	// ErrMalformed is the error of a decoder if the payload has bytes that the format doesn't
+	// allow: a wrong magic, flag, bool or query tag, text that isn't UTF-8, a vector whose length
+	// isn't a multiple of 4, or bytes after the end. Where an int has 32 bits, it is also the
+	// error of a number that doesn't fit one.
+	ErrMalformed = errors.New("malformed payload")
+	// ErrNotEncodable is the error of an encoder for what the format can't carry: a number or a
+	// length outside 0 to 4294967295, a Table, Field or Pattern that isn't UTF-8, a nil query, a
+	// query of the caller's own type, a Ranking but [ScoreAscending], or an After that isn't empty.
 	ErrNotEncodable = errors.New("not encodable")
 )
 
-// CodecError is the error of every method that encodes or decodes a [Request] or [Reply]: what is wrong, and where.
+// CodecError is the error of every method that encodes or decodes a [Request] or a [Reply].
 type CodecError struct {
-	Field  string // as in Go: "Query.Vector", "Hits[3].ID"; or "Magic", "Flags", and for trailing bytes "End"
-	Offset int    // where the part at fault begins in the payload; -1 when encoding
-	Err    error  // wraps one of the reasons, ErrTruncated to ErrNotEncodable
+	Field  string // as in Go: "K", "Hits[3].ID"; or "Magic", "Flags", and "End" for trailing bytes
+	Offset int    // where the faulty part begins in the payload, in bytes; -1 when encoding
+	Err    error  // wraps ErrTruncated, ErrMalformed or ErrNotEncodable
 }
 
+// Error returns a message with the field, the offset if there is one, and the reason.
 func (e *CodecError) Error() string {
 	if e.Offset < 0 {
 		return fmt.Sprintf("scatter: encode %s: %v", e.Field, e.Err)
@@ -71,74 +57,97 @@ func (e *CodecError) Error() string {
 // Unwrap returns e.Err.
 func (e *CodecError) Unwrap() error { return e.Err }
 
-// Reply is one peer's answer to a [Request], as it travels between peers.
+// inHit turns the name of a hit's field into that of a reply's.
+func (e *CodecError) inHit(i int) { e.Field = fmt.Sprintf("Hits[%d].%s", i, e.Field) }
+
+// Reply is one peer's answer to a [Request], as it travels between peers. Its zero value is empty.
 type Reply struct {
-	Hits     []Hit[string] // the peer's top-K
+	Hits     []Hit[string] // the peer's top-K; an ID is opaque and may hold any bytes
 	TimedOut bool          // the peer ran out of time itself, so Hits may lack some
 }
 
-// MarshalBinary returns r, which it only reads, as an FTQ1 payload. It implements [encoding.BinaryMarshaler].
+// MarshalBinary returns r as an FTQ1 payload. It implements [encoding.BinaryMarshaler].
 //
-// The query must be a [KNN], [Text] or [Regex], or a non-nil pointer to one. On any error, a [*CodecError], there is no
-// payload: nothing is cut to fit. The payload is the only allocation, but for a copy of a query behind a pointer.
+// The query must be a [KNN], [Text] or [Regex], or a non-nil pointer to one. An EF of 0 is left
+// out, and so is Skip. Nothing is cut to fit: any error is a [*CodecError], and the payload is then
+// nil. Goroutines may encode one Request concurrently. The payload is the only allocation, unless
+// Query is a pointer: then the query is copied too.
 func (r *Request) MarshalBinary() ([]byte, error) { return r.AppendBinary(nil) }
 
-// AppendBinary appends what [Request.MarshalBinary] returns to dst, or on an error returns dst as it was. It implements
-// [encoding.BinaryAppender].
+// AppendBinary appends the payload that [Request.MarshalBinary] returns to dst. If there is an
+// error, it returns dst unchanged. It implements [encoding.BinaryAppender].
 func (r *Request) AppendBinary(dst []byte) ([]byte, error) {
-	e := encoder{buf: dst}
-	switch q := valueOf(r.Query).(type) {
+	query := valueOf(r.Query)
+	var e encoder
+	r.encode(&e, query)
+	if e.err != nil {
+		return dst, e.err
+	}
+	payload := e.grow(dst)
+	r.encode(&e, query)
+	return payload, nil
+}
+
+func (r *Request) encode(e *encoder, query Query) {
+	e.header(requestMagic)
+	e.int("K", r.K)
+	e.text("Table", r.Table)
+	if r.After != "" { // Rule 46
+		e.fail("After", fmt.Errorf("%w: the format has no place for a cursor", ErrNotEncodable))
+	}
+	switch q := query.(type) {
 	case KNN:
-		e.request(r, tagKNN, q.Field, 4+4*len(q.Vector)+5)
+		e.u8(tagKNN)
+		e.text("Query.Field", q.Field)
 		e.vector("Query.Vector", q.Vector)
-		e.ef("Query.EF", q.EF)
+		if e.bool(q.EF != 0); q.EF != 0 {
+			e.int("Query.EF", q.EF)
+		}
 		if q.Ranking != ScoreAscending {
 			e.fail("Query.Ranking", fmt.Errorf("%w: %v", ErrNotEncodable, q.Ranking))
 		}
 	case Text:
-		e.request(r, tagText, q.Field, 4+len(q.Substring))
-		appendPart(&e, "Query.Substring", q.Substring)
+		e.u8(tagText)
+		e.text("Query.Field", q.Field)
+		copy(e.part("Query.Substring", len(q.Substring)), q.Substring)
 	case Regex:
-		e.request(r, tagRegex, q.Field, 4+len(q.Pattern)+2)
+		e.u8(tagRegex)
+		e.text("Query.Field", q.Field)
 		e.text("Query.Pattern", q.Pattern)
-		e.buf = binary.LittleEndian.AppendUint16(e.buf, q.MaxErrors)
+		e.u16(q.MaxErrors)
 	case *KNN, *Text, *Regex:
 		e.fail("Query", fmt.Errorf("%w: nil %T", ErrNotEncodable, q))
 	default:
 		e.fail("Query", fmt.Errorf("%w: %T", ErrNotEncodable, q))
 	}
-	return e.result(dst)
 }
 
-// valueOf returns the query that q points to, or q itself if it's no pointer to one that can be encoded. Asking for a
-// method that only KNN, Text and Regex have would be shorter, and wrong: a caller's struct that embeds a KNN has its
+// valueOf returns the query that q points to, or q itself if it isn't a pointer to one of these. It
+// doesn't look for a method that only they have: a caller's struct that embeds a KNN has its
 // methods too, and its other fields would be lost.
 func valueOf(q Query) Query {
-	switch p := q.(type) {
-	case *KNN:
-		if p != nil {
-			return *p
-		}
-	case *Text:
-		if p != nil {
-			return *p
-		}
-	case *Regex:
-		if p != nil {
-			return *p
-		}
+	if p, ok := q.(*KNN); ok && p != nil {
+		return *p
+	}
+	if p, ok := q.(*Text); ok && p != nil {
+		return *p
+	}
+	if p, ok := q.(*Regex); ok && p != nil {
+		return *p
 	}
 	return q
 }
 
-// UnmarshalBinary sets r to the request in an FTQ1 payload, of which it keeps nothing. It implements
-// [encoding.BinaryUnmarshaler].
+// UnmarshalBinary sets r to the request in an FTQ1 payload: see [encoding.BinaryUnmarshaler].
 //
-// The query becomes a [KNN], [Text] or [Regex], never a pointer. A KNN's EF is 0 where the payload has none, and its
-// Ranking is ScoreAscending. An empty vector or substring is nil. K may be 0, which [Broadcast] refuses. Memory is
-// bounded by a small multiple of the payload's length, whatever lengths it claims.
+// The query becomes a [KNN], [Text] or [Regex], never a pointer. A KNN's Ranking is ScoreAscending.
+// Its EF is 0 if the payload has no ef, and also if it has an ef of 0. MarshalBinary leaves out an
+// EF of 0, so a payload with an ef of 0 is encoded again without it, 4 bytes shorter. An empty
+// vector or substring becomes nil. K may be 0, which [Broadcast] refuses.
 //
-// An error is a [*CodecError], and r is as it was.
+// The request shares no memory with the payload. The memory that decoding takes is bounded by a
+// small multiple of the payload's length, whatever lengths it claims. Any error is a [*CodecError],
+// and leaves r as it was.
 func (r *Request) UnmarshalBinary(payload []byte) error {
 	d := decoder{payload: payload}
 	d.header(requestMagic)
@@ -151,13 +160,11 @@ func (r *Request) UnmarshalBinary(payload []byte) error {
 		}
 		req.Query = q
 	case tagText:
-		q := Text{Field: string(d.text("Query.Field"))}
-		q.Substring = append(q.Substring, d.part("Query.Substring")...)
-		req.Query = q
+		req.Query = Text{string(d.text("Query.Field")), append([]byte(nil), d.part("Query.Substring")...)}
 	case tagRegex:
 		req.Query = Regex{string(d.text("Query.Field")), string(d.text("Query.Pattern")), d.u16("Query.MaxErrors")}
 	default:
-		d.fail("Query", d.off-1, fmt.Errorf("%w: %d", ErrBadTag, tag))
+		d.fail("Query", d.off-1, fmt.Errorf("%w: unknown query tag %d", ErrMalformed, tag))
 	}
 	if err := d.end(); err != nil {
 		return err
@@ -166,52 +173,59 @@ func (r *Request) UnmarshalBinary(payload []byte) error {
 	return nil
 }
 
-// MarshalBinary returns r, which it only reads, as an FTR1 payload. It implements [encoding.BinaryMarshaler].
+// MarshalBinary returns r as an FTR1 payload. It implements [encoding.BinaryMarshaler].
 //
-// IDs must be valid UTF-8; scores may be any float32, NaN included. On any error, a [*CodecError], there is no payload:
-// nothing is cut to fit. The payload is the only allocation.
+// IDs may hold any bytes, and scores may be any float32, NaN included. Nothing is cut to fit: any
+// error is a [*CodecError], and the payload is then nil. Several goroutines may encode one Reply at
+// the same time. The payload is the only allocation.
 func (r *Reply) MarshalBinary() ([]byte, error) { return r.AppendBinary(nil) }
 
-// AppendBinary appends what [Reply.MarshalBinary] returns to dst, or on an error returns dst as it was. It implements
-// [encoding.BinaryAppender].
+// AppendBinary appends the payload that [Reply.MarshalBinary] returns to dst. If there is an error,
+// it returns dst unchanged. It implements [encoding.BinaryAppender].
 func (r *Reply) AppendBinary(dst []byte) ([]byte, error) {
-	size := len(replyMagic) + 2 + 1 + 4
-	for _, h := range r.Hits {
-		size += minHitSize + len(h.ID)
+	var e encoder
+	r.encode(&e)
+	if e.err != nil {
+		return dst, e.err
 	}
-	e := encoder{buf: slices.Grow(dst, size)}
+	payload := e.grow(dst)
+	r.encode(&e)
+	return payload, nil
+}
+
+func (r *Reply) encode(e *encoder) {
 	e.header(replyMagic)
 	e.bool(r.TimedOut)
 	e.int("Hits", len(r.Hits))
 	for i, h := range r.Hits {
-		e.text("ID", h.ID)
+		copy(e.part("ID", len(h.ID)), h.ID)
 		e.f32(h.Score)
 		if e.err != nil {
 			e.err.inHit(i)
-			break
+			return
 		}
 	}
-	return e.result(dst)
 }
 
-// UnmarshalBinary sets r to the reply in an FTR1 payload, of which it keeps nothing. It implements
-// [encoding.BinaryUnmarshaler].
+// UnmarshalBinary sets r to the reply in an FTR1 payload: see [encoding.BinaryUnmarshaler].
 //
-// No hits is a nil slice. The IDs share one string as long as the payload, which lives as long as one of them does:
-// [strings.Clone] those to be kept for long. Memory is bounded by a small multiple of the payload's length, whatever
-// number of hits it claims.
+// Without hits, Hits becomes nil. IDs may hold any bytes. All IDs share one string as long as the
+// payload, which stays in memory as long as one of them does: use [strings.Clone] for an ID that is
+// kept for long.
 //
-// An error is a [*CodecError], and r is as it was.
+// The reply shares no memory with the payload. The memory that decoding takes is bounded by a small
+// multiple of the payload's length, whatever number of hits it claims. Any error is a
+// [*CodecError], and leaves r as it was.
 func (r *Reply) UnmarshalBinary(payload []byte) error {
 	d := decoder{payload: payload}
 	d.header(replyMagic)
 	reply := Reply{TimedOut: d.bool("TimedOut")}
 	if n := d.hitCount("Hits"); n > 0 {
 		reply.Hits = make([]Hit[string], n)
-		all := string(payload)
+		all := string(payload) // one allocation for all IDs
 		for i := range reply.Hits {
 			h := &reply.Hits[i]
-			id := d.text("ID")
+			id := d.part("ID")
 			h.ID = all[d.off-len(id) : d.off]
 			h.Score = d.f32("Score")
 			if d.err != nil {
@@ -227,12 +241,30 @@ func (r *Reply) UnmarshalBinary(payload []byte) error {
 	return nil
 }
 
-func (e *CodecError) inHit(i int) { e.Field = fmt.Sprintf("Hits[%d].%s", i, e.Field) }
-
-// An encoder appends to buf until something can't be encoded; err is the first such error.
+// An encoder is run twice over a value. The first run has no buffer: it checks the fields and adds
+// up their sizes. The second run fills a buffer of that size. So nothing but the code that writes a
+// field knows its size, and a payload takes one allocation.
 type encoder struct {
-	buf []byte
-	err *CodecError
+	buf     []byte      // nil during the first run
+	off     int         // where the next field begins
+	err     *CodecError // the first error; only the first run has one
+	scratch [4]byte     // where the first run writes numbers
+}
+
+// grow ends the first run. It returns dst with the payload appended, which the second run fills.
+func (e *encoder) grow(dst []byte) []byte {
+	e.buf = slices.Grow(dst, e.off)[:len(dst)+e.off]
+	e.off = len(dst)
+	return e.buf
+}
+
+// next returns the next n bytes to fill, or nil during the first run.
+func (e *encoder) next(n int) []byte {
+	e.off += n
+	if e.buf == nil {
+		return nil
+	}
+	return e.buf[e.off-n : e.off]
 }
 
 func (e *encoder) fail(field string, err error) {
@@ -241,83 +273,69 @@ func (e *encoder) fail(field string, err error) {
 	}
 }
 
-func (e *encoder) result(dst []byte) ([]byte, error) {
-	if e.err != nil {
-		return dst, e.err
-	}
-	return e.buf, nil
-}
-
-// request appends what all kinds of request begin with, after it has made room for it and for rest bytes more.
-func (e *encoder) request(r *Request, tag byte, field string, rest int) {
-	e.buf = slices.Grow(e.buf, len(requestMagic)+2+4+4+len(r.Table)+1+4+len(field)+rest)
-	e.header(requestMagic)
-	e.int("K", r.K)
-	e.text("Table", r.Table)
-	e.buf = append(e.buf, tag)
-	e.text("Query.Field", field)
-}
-
 func (e *encoder) header(magic string) {
-	e.buf = append(e.buf, magic...)
-	e.buf = append(e.buf, 0, 0)
+	copy(e.next(len(magic)), magic)
+	e.u16(0) // flags, all reserved
+}
+
+func (e *encoder) u8(v byte)     { e.number(1)[0] = v }
+func (e *encoder) u16(v uint16)  { binary.LittleEndian.PutUint16(e.number(2), v) }
+func (e *encoder) u32(v uint32)  { binary.LittleEndian.PutUint32(e.number(4), v) }
+func (e *encoder) f32(v float32) { e.u32(math.Float32bits(v)) }
+
+// number returns the next n bytes to fill, at most 4. During the first run nobody reads them.
+func (e *encoder) number(n int) []byte {
+	if b := e.next(n); b != nil {
+		return b
+	}
+	return e.scratch[:n]
 }
 
 func (e *encoder) bool(v bool) {
 	if v {
-		e.buf = append(e.buf, 1)
+		e.u8(1)
 	} else {
-		e.buf = append(e.buf, 0)
+		e.u8(0)
 	}
 }
 
 func (e *encoder) int(field string, v int) {
-	if uint64(v) > math.MaxUint32 { // negative ones too
-		e.fail(field, fmt.Errorf("%w: %d is not in 0 to %d", ErrOutOfRange, v, uint32(math.MaxUint32)))
-		return
+	if uint64(v) > math.MaxUint32 { // true for negative ones as well
+		e.fail(field, fmt.Errorf("%w: %d is not in 0 to %d", ErrNotEncodable, v, uint32(math.MaxUint32)))
 	}
-	e.buf = binary.LittleEndian.AppendUint32(e.buf, uint32(v))
+	e.u32(uint32(v))
 }
 
-func (e *encoder) f32(v float32) {
-	e.buf = binary.LittleEndian.AppendUint32(e.buf, math.Float32bits(v))
+// part writes a length, then returns as many bytes to fill, or nil during the first run.
+func (e *encoder) part(field string, n int) []byte {
+	e.int(field, n)
+	return e.next(n)
 }
 
+// text writes a part that must be UTF-8.
 func (e *encoder) text(field, s string) {
-	if !utf8.ValidString(s) {
-		e.fail(field, notUTF8(s))
+	if e.buf == nil && !utf8.ValidString(s) {
+		e.fail(field, notUTF8(ErrNotEncodable, s))
 	}
-	appendPart(e, field, s)
+	copy(e.part(field, len(s)), s)
 }
 
 func (e *encoder) vector(field string, v []float32) {
-	e.int(field, 4*len(v))
-	buf := e.buf // a local stays in registers: the loop is four times faster
-	for _, x := range v {
-		buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(x))
-	}
-	e.buf = buf
-}
-
-func (e *encoder) ef(field string, ef int) {
-	e.bool(ef != 0)
-	if ef != 0 {
-		e.int(field, ef)
+	if b := e.part(field, 4*len(v)); b != nil {
+		b = b[:0]
+		for _, x := range v { // appending is twice as fast as indexing or reslicing b
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+		}
 	}
 }
 
-func appendPart[S string | []byte](e *encoder, field string, s S) {
-	if e.int(field, len(s)); e.err == nil {
-		e.buf = append(e.buf, s...)
-	}
-}
-
-// A decoder reads payload up to what can't be decoded; err is the first such error. From there on it reads zeros, so it
-// needs no check after each field.
+// A decoder reads a payload up to the first error, and zeros after it, so that its callers need no
+// check after each field.
 type decoder struct {
 	payload []byte
-	off     int // of what is read next
-	err     *CodecError
+	off     int         // where the next field begins
+	err     *CodecError // the first error
+	zeros   [4]byte     // what is read after an error
 }
 
 func (d *decoder) fail(field string, off int, err error) {
@@ -328,7 +346,7 @@ func (d *decoder) fail(field string, off int, err error) {
 
 func (d *decoder) end() error {
 	if left := len(d.payload) - d.off; left > 0 {
-		d.fail("End", d.off, fmt.Errorf("%w: %d", ErrTrailing, left))
+		d.fail("End", d.off, fmt.Errorf("%w: %d bytes after the end", ErrMalformed, left))
 	}
 	if d.err != nil {
 		return d.err
@@ -336,7 +354,7 @@ func (d *decoder) end() error {
 	return nil
 }
 
-// take returns the next n bytes of the payload itself, or nil after an error.
+// take returns the next n bytes of the payload, not copied, or nil after an error.
 func (d *decoder) take(field string, n uint32) []byte {
 	left := len(d.payload) - d.off
 	if uint64(n) > uint64(left) {
@@ -345,47 +363,36 @@ func (d *decoder) take(field string, n uint32) []byte {
 	if d.err != nil {
 		return nil
 	}
-	b := d.payload[d.off:][:n]
-	d.off += len(b)
-	return b
+	d.off += int(n)
+	return d.payload[d.off-int(n) : d.off]
 }
 
 func (d *decoder) header(magic string) {
 	if m := d.take("Magic", uint32(len(magic))); string(m) != magic {
-		d.fail("Magic", 0, fmt.Errorf("%w: %q, not %q", ErrBadMagic, m, magic))
+		d.fail("Magic", 0, fmt.Errorf("%w: magic %q, want %q", ErrMalformed, m, magic))
 	}
 	if flags := d.u16("Flags"); flags != 0 {
-		d.fail("Flags", d.off-2, fmt.Errorf("%w: %#04x", ErrBadFlags, flags))
+		d.fail("Flags", d.off-2, fmt.Errorf("%w: unknown flags %#04x", ErrMalformed, flags))
 	}
 }
 
-func (d *decoder) u8(field string) byte {
-	if b := d.take(field, 1); b != nil {
-		return b[0]
+// number returns the next n bytes, at most 4, or zeros after an error.
+func (d *decoder) number(field string, n uint32) []byte {
+	if b := d.take(field, n); b != nil {
+		return b
 	}
-	return 0
+	return d.zeros[:n]
 }
 
-func (d *decoder) u16(field string) uint16 {
-	if b := d.take(field, 2); b != nil {
-		return binary.LittleEndian.Uint16(b)
-	}
-	return 0
-}
-
-func (d *decoder) u32(field string) uint32 {
-	if b := d.take(field, 4); b != nil {
-		return binary.LittleEndian.Uint32(b)
-	}
-	return 0
-}
-
+func (d *decoder) u8(field string) byte     { return d.number(field, 1)[0] }
+func (d *decoder) u16(field string) uint16  { return binary.LittleEndian.Uint16(d.number(field, 2)) }
+func (d *decoder) u32(field string) uint32  { return binary.LittleEndian.Uint32(d.number(field, 4)) }
 func (d *decoder) f32(field string) float32 { return math.Float32frombits(d.u32(field)) }
 
 func (d *decoder) bool(field string) bool {
 	v := d.u8(field)
 	if v > 1 {
-		d.fail(field, d.off-1, fmt.Errorf("%w: %d", ErrBadBool, v))
+		d.fail(field, d.off-1, fmt.Errorf("%w: %d is neither 0 nor 1", ErrMalformed, v))
 	}
 	return v == 1
 }
@@ -393,13 +400,14 @@ func (d *decoder) bool(field string) bool {
 func (d *decoder) int(field string) int {
 	v := d.u32(field)
 	if uint64(v) > math.MaxInt { // only where an int has 32 bits
-		d.fail(field, d.off-4, fmt.Errorf("%w: %d is above %d", ErrOutOfRange, v, math.MaxInt))
+		d.fail(field, d.off-4, fmt.Errorf("%w: %d is above %d", ErrMalformed, v, math.MaxInt))
 	}
 	return int(v)
 }
 
-// hitCount reads a count of hits, for which there is room in the rest of the payload.
+// hitCount reads the number of hits, and fails if the rest of the payload has no room for as many.
 func (d *decoder) hitCount(field string) int {
+	const minHitSize = 8 // a length and a score
 	n := d.u32(field)
 	if left := len(d.payload) - d.off; uint64(n) > uint64(left/minHitSize) {
 		d.fail(field, d.off-4, fmt.Errorf("%w: %d hits in %d bytes", ErrTruncated, n, left))
@@ -408,14 +416,14 @@ func (d *decoder) hitCount(field string) int {
 	return int(n)
 }
 
-// part reads a length, then returns as many bytes of the payload itself.
+// part reads a length, then returns as many bytes of the payload, not copied.
 func (d *decoder) part(field string) []byte { return d.take(field, d.u32(field)) }
 
-// text is a part that is valid UTF-8.
+// text reads a part that must be UTF-8.
 func (d *decoder) text(field string) []byte {
 	b := d.part(field)
 	if !utf8.Valid(b) {
-		d.fail(field, d.off-len(b), notUTF8(b))
+		d.fail(field, d.off-len(b), notUTF8(ErrMalformed, b))
 	}
 	return b
 }
@@ -423,7 +431,7 @@ func (d *decoder) text(field string) []byte {
 func (d *decoder) vector(field string) []float32 {
 	b := d.part(field)
 	if len(b)%4 != 0 {
-		d.fail(field, d.off-len(b), fmt.Errorf("%w: %d", ErrVectorLength, len(b)))
+		d.fail(field, d.off-len(b), fmt.Errorf("%w: length %d is not a multiple of 4", ErrMalformed, len(b)))
 	}
 	if len(b) == 0 {
 		return nil
@@ -435,5 +443,7 @@ func (d *decoder) vector(field string) []float32 {
 	return v
 }
 
-// notUTF8 quotes the beginning of s: an error is no place for a megabyte of it.
-func notUTF8[S string | []byte](s S) error { return fmt.Errorf("%w: %.60q", ErrNotUTF8, s) }
+// notUTF8 wraps reason. It quotes only the beginning of s, which may be megabytes long.
+func notUTF8[S string | []byte](reason error, s S) error {
+	return fmt.Errorf("%w: not UTF-8: %.60q", reason, s)
+}

@@ -38,6 +38,6 @@ func versions() []string {
 }
 
 var rivals = []string{
-	"github.com/bboreham/go-loser", "github.com/looplab/fsm", "github.com/qmuntal/stateless",
+	"github.com/bboreham/go-loser", "github.com/grafana/dskit", "github.com/looplab/fsm", "github.com/qmuntal/stateless",
 	"github.com/sourcegraph/conc", "golang.org/x/sync",
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/scatterknn/scatter/benchmarks/internal/cases"
+	"github.com/scatterknn/scatter/benchmarks/internal/loopback"
 )
 
 // options are the command's flags.
@@ -26,6 +27,10 @@ type options struct {
 	quick bool
 	only  string
 	out   string // directory; written to unless it is empty
+
+	processes  bool   // the peers of whole queries are processes of their own
+	serve      string // be such a process, with this transport,
+	servePeers int    // and so many peers
 }
 
 func main() {
@@ -36,7 +41,16 @@ func main() {
 		"measure only cases whose names, such as Merge/peers=10/k=10/dups=0, match this `regexp`")
 	flag.StringVar(&o.out, "out", "",
 		"`directory` to write benchmarks.md and the charts to; by default ../docs, or none with -quick or -only")
+	flag.StringVar(&o.serve, "serve", "", "run peers with this `transport`, until the input ends; the report calls itself so")
+	flag.IntVar(&o.servePeers, "serve-peers", 1, "how many")
 	flag.Parse()
+	if o.serve != "" {
+		if err := loopback.Serve(o.serve, o.servePeers, os.Stdout, os.Stdin); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	o.processes = true
 	if o.out == "" && !o.quick && o.only == "" {
 		o.out = filepath.Join("..", "docs")
 	}
@@ -68,13 +82,20 @@ func run(w, progress io.Writer, o options) error {
 			return fmt.Errorf("-out: %w", err)
 		}
 	}
-	e := thorough
+	e, load := thorough, thoroughLoad
 	if o.quick {
-		e = quick
+		e, load = quick, quickLoad
 	}
 	start := time.Now()
 	tell := func(what string) { fmt.Fprintf(progress, "%4.0f s  %s\n", time.Since(start).Seconds(), what) }
 	all := measureAll(cases.All(), pattern, e, tell)
+	whole, err := measureEndToEnd(pattern, load, o.processes, tell)
+	if err != nil {
+		return err
+	}
+	if len(whole.Cases) > 0 {
+		all = append(all, whole)
+	}
 	if len(all) == 0 {
 		return fmt.Errorf("-only %s: there is no such case", o.only)
 	}

@@ -29,6 +29,9 @@ func (r report) print(w io.Writer) {
 	for _, m := range r.measured {
 		fmt.Fprintf(w, "## %s\n\n%s\n\n", m.Title, m.About)
 		m.print(w)
+		if m.Name == endToEnd().Name {
+			m.printLoad(w)
+		}
 		for _, t := range r.targets {
 			if t.group == m.Name {
 				t.print(w, r.measured)

@@ -26,6 +26,8 @@ var (
 type figure struct {
 	ns     float64 // median of the rounds
 	allocs float64
+
+	cpu, p99 float64 // in ns, of whole queries; else 0
 }
 
 // measurement is what was measured of a Group: figures by case and implementation. Cases not measured are left out.
@@ -83,7 +85,7 @@ func (e effort) measure(c cases.Case) []figure {
 	for i, run := range runs {
 		if run != nil {
 			settle(run, times[i])
-			figures[i] = figure{median(samples[i]), float64(allocations(run, times[i])) / float64(c.PerRun())}
+			figures[i] = figure{ns: median(samples[i]), allocs: float64(allocations(run, times[i])) / float64(c.PerRun())}
 		}
 	}
 	return figures

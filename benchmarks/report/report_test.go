@@ -29,7 +29,7 @@ func fixed() measurements {
 	for _, n := range []int{1, 10, 100} {
 		m.Cases = append(m.Cases, cases.Case{Params: []cases.Param{{Name: "peers", Value: n}}})
 		ns := 100 * float64(n)
-		m.figures = append(m.figures, []figure{{ns, 1}, {3 * ns, float64(n + 1)}, {ns / 2, 0}})
+		m.figures = append(m.figures, []figure{{ns: ns, allocs: 1}, {ns: 3 * ns, allocs: float64(n + 1)}, {ns: ns / 2}})
 	}
 	m.figures[0][2] = figure{} // it can't
 	return measurements{m}
@@ -185,7 +185,7 @@ func TestLabels(t *testing.T) {
 // A target, or a claim, of what there is not would be left out without a word.
 func TestTargetsAndClaimsAreOfWhatThereIs(t *testing.T) {
 	groups := make(map[string]cases.Group)
-	for _, g := range cases.All() {
+	for _, g := range append(cases.All(), endToEnd()) {
 		groups[g.Name] = g
 	}
 	wanted := 0
@@ -289,7 +289,7 @@ func TestQuick(t *testing.T) {
 	if string(written) != s.String() {
 		t.Error("what is written is not what is printed")
 	}
-	for _, g := range cases.All() {
+	for _, g := range append(cases.All(), endToEnd()) {
 		if !strings.Contains(s.String(), "\n## "+g.Title+"\n\n"+g.About+"\n\n|") {
 			t.Errorf("no table of %s", g.Title)
 		}

@@ -24,6 +24,7 @@ type quantity int
 const (
 	timesAsFast quantity = iota // as the others: at least so many
 	timesAsLong                 // as the others take: at most so many
+	timesTheCPU                 // time of the others: at most so many
 	nanoseconds                 // at most so many
 	allocs                      // at most so many
 	addedAllocs                 // beyond those of the other, for each peer: at most so many
@@ -84,6 +85,8 @@ func (t target) measured(m measurement, i int) float64 {
 		return fastest.ns / ours.ns
 	case timesAsLong:
 		return ours.ns / fastest.ns
+	case timesTheCPU:
+		return ours.cpu / fastest.cpu
 	case nanoseconds:
 		return ours.ns
 	case allocs:
@@ -100,7 +103,8 @@ func targets() []target {
 	all = append(all, mergeTargets()...)
 	all = append(all, fanoutTargets()...)
 	all = append(all, machineTargets()...)
-	return append(all, otherTargets()...)
+	all = append(all, otherTargets()...)
+	return append(all, endToEndTargets()...)
 }
 
 func mergeTargets() []target {
@@ -113,7 +117,7 @@ func mergeTargets() []target {
 		{"times as fast as the sort, half of the hits being replicas", "Merge", "scatter", timesAsFast, sort, replicated,
 			[]float64{2.7, 5.5, 42, 13, 70, 110, 140, 250}},
 		{"with the check, times as fast as the sort", "Merge", "checked", timesAsFast, sort, unique,
-			[]float64{5, 9, 35, 20, 45, 45, 45, 70}},
+			[]float64{5, 9, 35, 20, 45, 45, 45, 148}},
 		{"times as fast as the faster of container/heap and go-loser", "Merge", "scatter", timesAsFast, others, unique,
 			[]float64{2}},
 		{"the same, half of the hits being replicas", "Merge", "scatter", timesAsFast, others, replicated, []float64{2}},
@@ -142,21 +146,28 @@ func mergeCases(group string, dups int) []string {
 }
 
 func fanoutTargets() []target {
-	peers := []string{"peers=1", "peers=3", "peers=10", "peers=100", "peers=1000"}
-	searched := []string{"peers=10", "peers=100", "peers=1000"}
+	peers := []string{"peers=1", "peers=3", "peers=10", "peers=100"}
+	hand := []string{"hand"}
 	return []target{
-		{"times as long as bare goroutines", "Fanout", "scatter", timesAsLong, []string{"bare"}, peers,
-			[]float64{2, 1.3, 1, 1, 1}},
-		{"times as fast as errgroup with a timeout for each peer", "Fanout", "scatter", timesAsFast, []string{"errgroup"},
-			peers, []float64{4}},
-		{"allocations, those of the hits and the ledger among them", "Fanout", "scatter", allocs, nil, peers, []float64{10}},
-		{"BroadcastAsync, times as fast as Broadcast", "Fanout", "async", timesAsFast, []string{"scatter"},
-			[]string{"peers=100"}, []float64{3}},
-		{"BroadcastAsync, times as fast as Broadcast", "FanoutOneConnection", "async", timesAsFast, []string{"scatter"},
-			[]string{"peers=100"}, []float64{3}},
-		{"times as long as Broadcast", "Search", "search", timesAsLong, []string{"scatter"}, searched, []float64{1.3}},
+		{"times as long as by hand", "FanoutByHand", "scatter", timesAsLong, hand, peers, []float64{2, 1, 0.5, 0.5}},
+		{"allocations, the hits and the ledger among them", "FanoutByHand", "scatter", allocs, nil, peers, []float64{12}},
+		{"times as long as Broadcast", "Search", "search", timesAsLong, []string{"scatter"},
+			[]string{"peers=10", "peers=100"}, []float64{1.3}},
 		{"allocations more than Broadcast's, for each peer of many", "Search", "search", addedAllocs, []string{"scatter"},
 			[]string{"peers=1000"}, []float64{0.1}},
+	}
+}
+
+// endToEndTargets are about whole queries over real transports.
+func endToEndTargets() []target {
+	var all []string
+	for _, c := range endToEnd().Cases {
+		all = append(all, c.Name())
+	}
+	hand := []string{"hand"}
+	return []target{
+		{"times as long as by hand", "EndToEnd", "scatter", timesAsLong, hand, all, []float64{1.1}},
+		{"times the CPU time of by hand", "EndToEnd", "scatter", timesTheCPU, hand, all, []float64{1.2}},
 	}
 }
 

@@ -8,36 +8,43 @@ import (
 	"github.com/scatterknn/scatter/benchmarks/internal/chart"
 )
 
-// panel is one diagram of the chart: the results in a cluster of one model.
+// panel is one diagram of a chart: the results in one setting.
 type panel struct {
 	title   string
 	results []result
 }
 
-const (
-	fastest, slowest = time.Millisecond, 3 * time.Second
-	leastShare       = 0.0001
-)
+const leastShare = 0.0001
 
-// draw draws, as SVG, how many queries are slower than a time: the complementary distributions of Elapsed.
-func draw(panels []panel) string {
-	f := chart.Figure{
-		Title:  "Share of queries slower than a time: 100 peers, 3 replicas, 1 % of replies slow",
-		Y:      chart.Axis{Min: leastShare, Max: 1},
-		Width:  380,
-		Legend: true,
-	}
+// slowChart draws the first setting.
+func slowChart(panels []panel) string {
+	return draw("Share of queries slower than a time: 100 peers, 3 replicas, 1 % of replies slow", 380,
+		time.Millisecond, 3*time.Second, panels)
+}
+
+// loadChart draws the second setting.
+func loadChart(panels []panel) string {
+	return draw("Share of queries slower than a time: 10 shards of 3 peers with queues and slow spells", 300,
+		5*time.Millisecond, 5*time.Second, panels)
+}
+
+// draw draws, as SVG, how many queries are slower than a time: the complementary distributions of
+// Elapsed.
+func draw(title string, width int, fastest, slowest time.Duration, panels []panel) string {
+	f := chart.Figure{Title: title, Y: chart.Axis{Min: leastShare, Max: 1}, Width: width, Legend: true}
 	for share := 1.0; share > leastShare*0.99; share /= 10 {
 		f.Y.Ticks = append(f.Y.Ticks, chart.Tick{At: share, Label: fmt.Sprintf("%.4g %%", 100*share)})
 	}
 	times := chart.Axis{Label: "time of the query", Min: float64(fastest), Max: float64(slowest)}
 	for i, label := range []string{"1 ms", "10 ms", "100 ms", "1 s"} {
-		times.Ticks = append(times.Ticks, chart.Tick{At: float64(fastest) * math.Pow10(i), Label: label})
+		if at := float64(time.Millisecond) * math.Pow10(i); at >= times.Min {
+			times.Ticks = append(times.Ticks, chart.Tick{At: at, Label: label})
+		}
 	}
 	for _, p := range panels {
 		drawn := chart.Panel{Title: p.title, X: times}
 		for _, r := range p.results {
-			// The probes, as whole numbers, are the same in each panel.
+			// The probes, as whole numbers, are about the same in each panel.
 			drawn.Lines = append(drawn.Lines, chart.Line{
 				Label: r.strategy, Note: fmt.Sprintf("%.0f probes", r.probes), Points: curve(r.elapsed),
 			})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"container/heap"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -14,10 +15,18 @@ import (
 // hit is what the peers would find, if they found anything: only time and coverage matter here.
 type hit = scatter.Hit[uint32]
 
+// searcher is what is simulated.
+type searcher = scatter.Searcher[hit, uint32]
+
 var request = &scatter.Request{Query: scatter.Text{}, K: 1}
 
-// epoch is when each query begins. Any time will do.
+// epoch is when each simulation begins. Any time will do.
 var epoch = time.Date(2013, time.February, 1, 0, 0, 0, 0, time.UTC)
+
+// unasked is the probe of Searchers whose queries are stepped by hand.
+func unasked(context.Context, scatter.PeerID, *scatter.Request) ([]hit, error) {
+	return nil, errors.New("nobody calls this")
+}
 
 // setting is what a cluster is made of.
 type setting struct {
@@ -29,29 +38,22 @@ func (s setting) String() string {
 	return fmt.Sprintf("%s: %d peers, replicas %d, tokens for each peer %d", s.model.name, s.peers, s.replicas, s.tokens)
 }
 
-// cluster is peers on a ring, with what strategies need to know of them.
+// cluster is peers on a ring.
 type cluster struct {
 	setting
-	peers  []scatter.PeerID
-	index  map[scatter.PeerID]int // into peers
-	ring   *scatter.Ring
+	index  map[scatter.PeerID]int
 	cover  *scatter.Cover
-	plans  [][]scatter.PeerID // used in turn, to spread the load
 	oracle *oracle
 	seed   uint64
 }
-
-const plansMade = 16
 
 func newCluster(s setting, seed uint64) *cluster {
 	c := &cluster{setting: s, index: make(map[scatter.PeerID]int), seed: seed}
 	r := rand.New(rand.NewPCG(seed, 0))
 	var points []scatter.Point
-	for i := range s.peers {
-		peer := scatter.PeerID(fmt.Sprintf("peer%03d", i))
-		c.peers = append(c.peers, peer)
+	for i, peer := range somePeers(s.peers) {
 		c.index[peer] = i
-		// One token for each peer is what an operator sets, evenly spaced; many are drawn.
+		// An operator sets one token for each peer, evenly spaced. Many are drawn.
 		token := uint64(i) * (math.MaxUint64 / uint64(s.peers))
 		for range s.tokens {
 			if s.tokens > 1 {
@@ -60,53 +62,56 @@ func newCluster(s setting, seed uint64) *cluster {
 			points = append(points, scatter.Point{Token: token, Peer: peer})
 		}
 	}
-	c.ring = scatter.NewRing(points...)
-	c.cover = scatter.NewCover(c.ring, s.replicas)
-	for i := range plansMade {
-		c.plans = append(c.plans, c.cover.Plan(nil, seed+uint64(i)))
-	}
-	c.oracle = newOracle(c.ring, s.replicas)
+	ring := scatter.NewRing(points...)
+	c.cover = scatter.NewCover(ring, s.replicas)
+	c.oracle = newRingOracle(ring, s.replicas)
 	return c
 }
 
-// latencies draws those of the i-th query. They are the same for all strategies, and however many replicas there are.
+func somePeers(n int) []scatter.PeerID {
+	peers := make([]scatter.PeerID, n)
+	for i := range peers {
+		peers[i] = scatter.PeerID(fmt.Sprintf("peer%03d", i))
+	}
+	return peers
+}
+
+// latencies draws the latencies of the i-th query. They are the same for all strategies, and
+// however many replicas there are.
 func (c *cluster) latencies(i int) []time.Duration {
-	latencies := make([]time.Duration, len(c.peers))
+	latencies := make([]time.Duration, c.setting.peers)
 	c.model.fill(latencies, rand.New(rand.NewPCG(c.seed, uint64(i)+1)))
 	return latencies
 }
 
-// ask runs one query in simulated time: it steps the query's Coordinator with each reply when that is due, and has it
-// look to its timeouts when those are.
-func (c *cluster) ask(
-	latencies []time.Duration, peers []scatter.PeerID, opts *scatter.Options,
-) (*scatter.Response[hit], error) {
-	now := epoch
+// ask runs one query of a Searcher in simulated time, from now on, and returns when it has ended.
+// It steps the query's Coordinator with each reply when that is due, and advances it to its
+// deadlines.
+func (c *cluster) ask(s *searcher, now time.Time, latencies []time.Duration) (*scatter.Response[hit], time.Time, error) {
 	var pending replies
-	coordinator, err := scatter.NewCoordinator[hit](request, peers, func(ask scatter.Ask) bool {
+	q, err := s.Coordinator(request, func(ask scatter.Ask) bool {
 		heap.Push(&pending, reply{now.Add(latencies[c.index[ask.Peer]]), ask.Index})
 		return true
-	}, opts)
+	}, nil)
 	if err != nil {
-		return nil, err
+		return nil, now, err
 	}
-	m := scatter.NewMachine(coordinator, scatter.Init)
-	err = m.Step(now, &scatter.Event[hit]{Kind: scatter.Begin})
-	for !m.Stopped() && err == nil {
-		deadline, armed := m.Deadline()
+	q.Begin(now, time.Time{})
+	for q.State() != scatter.Merging {
+		deadline, armed := q.Deadline()
 		switch {
 		case len(pending) > 0 && (!armed || !pending[0].at.After(deadline)): // in hand by the deadline, so it counts
 			r := heap.Pop(&pending).(reply)
 			now = r.at
-			err = m.Step(now, &scatter.Event[hit]{Kind: scatter.Replied, Index: r.index})
+			q.Reply(now, r.index, nil, nil)
 		case armed:
 			now = deadline
-			err = m.Advance(now)
+			q.Advance(now)
 		default:
-			err = errors.New("the query waits for nothing and doesn't end")
+			return nil, now, errors.New("the query waits for nothing and doesn't end")
 		}
 	}
-	return coordinator.Response(), err
+	return q.Response(), now, q.Err()
 }
 
 // reply is one on its way.

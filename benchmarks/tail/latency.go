@@ -16,17 +16,19 @@ type model struct {
 const slowShare = 0.01
 
 var models = []model{
-	// Dean and Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013, section "Variability Amplified by
-	// Scale": a server typically answers in 10 ms, but in one request of a hundred it takes more than a second.
+	// Dean and Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013, section
+	// "Variability Amplified by Scale": a server typically answers in 10 ms, but in one request
+	// of a hundred it takes more than a second.
 	{"Dean & Barroso", func(r *rand.Rand) time.Duration {
 		if r.Float64() < slowShare {
 			return uniform(r, time.Second, 2*time.Second)
 		}
 		return uniform(r, 5*time.Millisecond, 15*time.Millisecond)
 	}},
-	// The body has the shape of a single leaf in Table 1 of the same article, which answers in 1, 5 and 10 ms at the 50th,
-	// 95th and 99th percentile: a lognormal distribution with the median 1 ms and sigma = ln(5)/1.645 = 0.98 has
-	// 1, 5 and 9.8 ms. A slow reply takes 10 to 100 times as long.
+	// The body has the shape of a single leaf in Table 1 of the same article, which answers in 1,
+	// 5 and 10 ms at the 50th, 95th and 99th percentile: a lognormal distribution with the median
+	// 1 ms and sigma = ln(5)/1.645 = 0.98 has 1, 5 and 9.8 ms. A slow reply takes 10 to 100 times
+	// as long.
 	{"lognormal", func(r *rand.Rand) time.Duration {
 		d := float64(time.Millisecond) * math.Exp(0.98*r.NormFloat64())
 		if r.Float64() < slowShare {
@@ -40,8 +42,9 @@ func uniform(r *rand.Rand, from, to time.Duration) time.Duration {
 	return from + time.Duration(r.Int64N(int64(to-from)))
 }
 
-// granule is what all delays are multiples of, but for the nanoseconds that tell the peers apart: no two things of a
-// query ever happen at the same time, so there is no order of simultaneous events for the figures to depend on.
+// granule is what all delays are multiples of, but for the nanoseconds that tell the peers apart:
+// no two things of a query ever happen at the same time, so there is no order of simultaneous
+// events for the figures to depend on.
 const granule = 2 * time.Microsecond
 
 // fill draws the latency with which each peer answers one query, should it be asked.
@@ -51,7 +54,8 @@ func (m model) fill(latencies []time.Duration, r *rand.Rand) {
 	}
 }
 
-// observed returns a quantile of the latencies that a proxy would have seen before the first query here.
+// observed returns a quantile of the latencies that a proxy would have seen before the first
+// query here.
 func (m model) observed(quantile float64, r *rand.Rand) time.Duration {
 	sample := make([]time.Duration, 10_000)
 	for i := range sample {

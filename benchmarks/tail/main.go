@@ -1,8 +1,13 @@
-// Command tail simulates queries to clusters in which each reply may be slow, by several strategies, and prints how
-// long the queries take, how many probes they cost and what their answers cover. It also draws a chart.
+// Command tail simulates queries to clusters whose peers are slow now and then, by several
+// strategies, and prints how long the queries take, how many probes they cost and what their
+// answers cover. It also draws charts.
 //
-// Each query is a real [scatter.Coordinator], driven by an event queue in simulated time: nothing sleeps, nothing is
-// concurrent within a query, and the same seed gives the same figures.
+// There are two settings. In the first each reply may be slow, whoever gives it. In the second
+// peers have queues and slow spells, and several coordinators load them.
+//
+// The queries are real ones, of a [scatter.Searcher] that is stepped by
+// [scatter.Searcher.Coordinator] in simulated time. Nothing sleeps and nothing is concurrent
+// within a simulation, so the same seed gives the same figures.
 package main
 
 import (
@@ -12,22 +17,50 @@ import (
 	"io"
 	"log"
 	"os"
+	"path/filepath"
 	"sync"
-	"time"
 )
+
+// options are the command's flags.
+type options struct {
+	seed              uint64
+	seeds             int
+	queries, underway int
+	only              int
+	out               string
+}
 
 func main() {
 	log.SetFlags(0)
-	seed := flag.Uint64("seed", 1, "seed of the rings, the plans and the latencies")
-	queries := flag.Int("queries", 10_000, "queries to each cluster; those of 1000 peers get a fifth")
-	svg := flag.String("svg", "../docs/tail.svg", "`file` to draw the chart in; none if empty")
+	var o options
+	flag.Uint64Var(&o.seed, "seed", 1, "seed of the simulations; the first of the seeds in the second setting")
+	flag.IntVar(&o.seeds, "seeds", 5, "how many seeds the second setting takes")
+	flag.IntVar(&o.queries, "queries", 10_000, "queries to each cluster of the first setting; a fifth to those of 1000 peers")
+	flag.IntVar(&o.underway, "load-queries", 20_000, "queries for each seed in the second setting")
+	flag.IntVar(&o.only, "setting", 0, "simulate this setting alone; 0 means both")
+	flag.StringVar(&o.out, "out", "../docs", "`directory` to draw the charts in; none if empty")
 	flag.Parse()
-	if err := run(os.Stdout, *seed, *queries, *svg); err != nil {
+	if err := run(os.Stdout, o); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// settings are those of the table: each model with clusters of each size.
+func run(w io.Writer, o options) error {
+	if o.queries < 1 || o.underway < 1 || o.seeds < 1 {
+		return fmt.Errorf("-queries is %d, -load-queries %d, -seeds %d, must be at least 1", o.queries, o.underway, o.seeds)
+	}
+	if o.only != 2 {
+		if err := runSlow(w, o); err != nil {
+			return err
+		}
+	}
+	if o.only != 1 {
+		return runLoads(w, o)
+	}
+	return nil
+}
+
+// settings are the rows of the first setting: each model with clusters of each size.
 func settings() []setting {
 	var all []setting
 	for _, m := range models {
@@ -44,26 +77,25 @@ func settings() []setting {
 // charted reports whether a setting is in the chart.
 func charted(s setting) bool { return s.peers == 100 && s.replicas == 3 && s.tokens == 1 }
 
-func run(w io.Writer, seed uint64, queries int, svg string) error {
-	if queries < 1 {
-		return fmt.Errorf("-queries is %d, must be at least 1", queries)
-	}
+// runSlow simulates the first setting.
+func runSlow(w io.Writer, o options) error {
 	all := settings()
 	results, errs := make([][]result, len(all)), make([]error, len(all))
 	count := func(s setting) int {
 		if s.peers == 1000 {
-			return max(queries/5, 1)
+			return max(o.queries/5, 1)
 		}
-		return queries
+		return o.queries
 	}
 	var wg sync.WaitGroup
 	for i, s := range all {
-		wg.Go(func() { results[i], errs[i] = simulate(newCluster(s, seed), count(s)) })
+		wg.Go(func() { results[i], errs[i] = simulate(newCluster(s, o.seed), count(s)) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	fmt.Fprint(w, "# Each reply may be slow\n\n")
 	var panels []panel
 	for i, s := range all {
 		printTable(w, s, count(s), results[i])
@@ -71,26 +103,44 @@ func run(w io.Writer, seed uint64, queries int, svg string) error {
 			panels = append(panels, panel{s.model.name, results[i]})
 		}
 	}
-	if svg == "" {
+	return o.write("tail.svg", slowChart(panels))
+}
+
+// runLoads simulates the second setting.
+func runLoads(w io.Writer, o options) error {
+	seeds := make([]uint64, o.seeds)
+	for i := range seeds {
+		seeds[i] = o.seed + uint64(i)
+	}
+	fmt.Fprint(w, "# Peers with queues\n\n")
+	fmt.Fprintf(w, "%d shards x %d peers, %d coordinators, %d queries for each of the seeds %d to %d.\n\n", shards,
+		copies, clients, o.underway, seeds[0], seeds[len(seeds)-1])
+	var panels []panel
+	for _, bad := range []bool{false, true} {
+		for _, load := range loadsSimulated {
+			if bad && load*copies/(copies-1) > 1 { // more than the peers left in a bad one's shard can carry
+				continue
+			}
+			results, err := simulateLoads(load, bad, o.underway, seeds)
+			if err != nil {
+				return err
+			}
+			printLoads(w, load, bad, results)
+			if !bad {
+				p := panel{title: fmt.Sprintf("load %.0f %%", 100*load)}
+				for _, r := range results {
+					p.results = append(p.results, r.result)
+				}
+				panels = append(panels, p)
+			}
+		}
+	}
+	return o.write("tail-load.svg", loadChart(panels))
+}
+
+func (o options) write(name, svg string) error {
+	if o.out == "" {
 		return nil
 	}
-	return os.WriteFile(svg, []byte(draw(panels)), 0o666)
+	return os.WriteFile(filepath.Join(o.out, name), []byte(svg), 0o666)
 }
-
-func printTable(w io.Writer, s setting, queries int, results []result) {
-	fmt.Fprintf(w, "%v; %d queries\n", s, queries)
-	fmt.Fprintf(w, "%-20s %9s %9s %9s %14s %9s %9s %8s\n",
-		"times in ms", "p50", "p99", "p99.9", "p99.9 if whole", "probes", "coverage", "whole")
-	for _, r := range results {
-		whole := "-"
-		if len(r.whole) > 0 {
-			whole = fmt.Sprintf("%.1f", ms(percentile(r.whole, 0.999)))
-		}
-		fmt.Fprintf(w, "%-20s %9.1f %9.1f %9.1f %14s %9.2f %9.5f %6.2f %%\n", r.strategy,
-			ms(percentile(r.elapsed, 0.5)), ms(percentile(r.elapsed, 0.99)), ms(percentile(r.elapsed, 0.999)), whole,
-			r.probes, r.coverage, 100*float64(len(r.whole))/float64(len(r.elapsed)))
-	}
-	fmt.Fprintln(w)
-}
-
-func ms(d time.Duration) float64 { return d.Seconds() * 1000 }

@@ -8,14 +8,16 @@ import (
 	"github.com/scatterknn/scatter"
 )
 
-// oracle knows which peer holds which range, and works out the slow, obvious way what an answer covers. It shares
-// nothing with the library but the Ring.
+// oracle knows which peer holds which range, and works out the slow, obvious way what an answer
+// covers. It shares nothing with the library but the Ring.
 type oracle struct {
-	widths  []uint64 // by slot: how many tokens belong to its range
+	widths  []*big.Int // by range: how many tokens are in it
 	holders [][]scatter.PeerID
 }
 
-func newOracle(ring *scatter.Ring, replicas int) *oracle {
+var space = new(big.Int).Lsh(big.NewInt(1), 64)
+
+func newRingOracle(ring *scatter.Ring, replicas int) *oracle {
 	o := &oracle{}
 	before := ring.Point(ring.Len() - 1).Token
 	for slot := range ring.Len() {
@@ -27,20 +29,34 @@ func newOracle(ring *scatter.Ring, replicas int) *oracle {
 			}
 			holders = append(holders, peer)
 		}
-		o.widths = append(o.widths, token-before) // past zero it wraps, as the ring does
+		o.widths = append(o.widths, new(big.Int).SetUint64(token-before)) // past zero it wraps, as the ring does
 		o.holders = append(o.holders, holders)
 		before = token
 	}
 	return o
 }
 
-var space = new(big.Int).Lsh(big.NewInt(1), 64)
+// newGroupOracle is for groups of peers with an equal share of the tokens each, but for what
+// can't be divided.
+func newGroupOracle(groups [][]scatter.PeerID) *oracle {
+	o := &oracle{holders: groups}
+	n := big.NewInt(int64(len(groups)))
+	first := func(i int) *big.Int { // the smallest token t with t n / 2^64 at least i
+		t := new(big.Int).Mul(space, big.NewInt(int64(i)))
+		t.Add(t, n).Sub(t, big.NewInt(1))
+		return t.Div(t, n)
+	}
+	for i := range groups {
+		o.widths = append(o.widths, new(big.Int).Sub(first(i+1), first(i)))
+	}
+	return o
+}
 
 // coverage is the share of the token space of which a holder has answered.
 func (o *oracle) coverage(resp *scatter.Response[hit]) float64 {
-	answered := make(map[scatter.PeerID]bool)
+	answered := make(map[scatter.PeerID]bool, len(resp.Peers))
 	for _, report := range resp.Peers {
-		answered[report.Peer] = report.Status == scatter.Answered
+		answered[report.Peer] = answered[report.Peer] || report.Status == scatter.Answered
 	}
 	open := new(big.Int)
 	for slot, holders := range o.holders {
@@ -49,8 +65,11 @@ func (o *oracle) coverage(resp *scatter.Response[hit]) float64 {
 			covered = covered || answered[peer]
 		}
 		if !covered {
-			open.Add(open, new(big.Int).SetUint64(o.widths[slot]))
+			open.Add(open, o.widths[slot])
 		}
+	}
+	if open.Sign() == 0 {
+		return 1
 	}
 	share, _ := new(big.Rat).SetFrac(open.Sub(space, open), space).Float64()
 	return share

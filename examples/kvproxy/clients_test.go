@@ -1093,7 +1093,7 @@ func TestPartialAnswer(t *testing.T) {
 	}
 	for _, p := range ledger["peers"].([]any) {
 		p := p.(map[any]any)
-		if failed := p["peer"] == dead.name; failed != (p["error"] != "") {
+		if failed := p["peer"] == dead.name; failed != (p["error"] != "" || p["status"] == "Dead") {
 			t.Errorf("SCATTER.LEDGER: %v", p)
 		}
 	}

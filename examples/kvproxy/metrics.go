@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"maps"
 	"strings"
 	"sync"
@@ -76,25 +77,24 @@ func newMetrics() *metrics {
 // when something happens to a peer for the first time.
 func (m *metrics) trace() *scatter.Trace {
 	return &scatter.Trace{
-		StateEntered: func(i scatter.StateInfo) {
-			if i.State == scatter.Init {
-				m.queries.Inc()
-			}
+		QueryStarted: func(context.Context, scatter.QueryInfo) context.Context {
+			m.queries.Inc()
+			return nil
 		},
-		ProbeDone: func(i scatter.ProbeDoneInfo) {
+		ProbeDone: func(_ context.Context, i scatter.ProbeDoneInfo) {
 			m.probes.of(probeLabels{i.Peer, i.Role, i.Status}).Inc()
 			if i.Status == scatter.Answered || i.Status == scatter.Incomplete {
 				m.latencies.of(i.Peer).Observe(i.Elapsed.Seconds())
 			}
 		},
-		MergeDone: func(i scatter.MergeInfo) {
+		QueryDone: func(_ context.Context, i scatter.QueryDoneInfo) {
 			if i.Partial {
 				m.partial.Inc()
 			}
 			m.coverage.Set(i.Coverage)
-			m.merges.Observe(i.Elapsed.Seconds())
+			m.merges.Observe(i.MergeElapsed.Seconds())
 		},
-		LateReply: func(i scatter.LateReplyInfo) { m.late.of(i.Peer).Inc() },
+		LateReply: func(_ context.Context, i scatter.LateReplyInfo) { m.late.of(i.Peer).Inc() },
 	}
 }
 
@@ -151,9 +151,10 @@ func (c sourceCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge("scatter_documents_indexed", "Documents in the indexes of this node.", float64(indexed))
 
 	stats := c.src.searcherStats()
-	gauge("scatter_hedge_budget", "How many standbys could be asked now.", stats.Budget)
+	gauge("scatter_hedge_purse", "How many standbys could be asked now for peers that are slow.", stats.HedgePurse)
+	gauge("scatter_fallback_purse", "How many standbys could be asked now for peers that have failed.", stats.FallbackPurse)
 	counter("scatter_query_errors_total", "Queries that gave an error.", stats.Errors)
-	counter("scatter_queries_shared_total", "Queries that joined another, under way.", stats.Shared)
+	counter("scatter_queries_shared_total", "Queries that joined another, under way.", stats.Coalesced)
 	counter("scatter_fallbacks_total", "Standbys asked for a peer that had failed.", stats.Fallbacks)
 	counter("scatter_hedges_total", "Standbys asked for a peer that was late.", stats.Hedges)
 	counter("scatter_hedges_won_total", "Standbys asked for a late peer that answered in time.", stats.HedgesWon)

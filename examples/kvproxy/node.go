@@ -71,7 +71,7 @@ type node struct {
 	web      *http.Server
 	webAddr  string
 
-	generation atomic.Uint64 // of the view and the searcher's ring; odd while one of them is of the last one
+	generation atomic.Uint64 // of the view and the searcher's cover; odd while one of them is of the last one
 
 	changing sync.Mutex // held while the view is exchanged
 	stopped  bool       // guarded by changing
@@ -116,11 +116,9 @@ func startNode(cfg config, log *zap.Logger) (_ *node, err error) {
 	n.searcher, err = scatter.NewSearcherAsync(n.ask, nil, &scatter.SearcherOptions{
 		Options: scatter.Options{
 			PeerDeadline: -1, // the search's own
-			Logger:       log,
-			Trace:        metrics.trace(),
+			Live:         n.live,
+			Trace:        scatter.JoinTraces(scatter.ZapTrace(log), metrics.trace()),
 		},
-		Replicas:      cfg.replicas,
-		Live:          n.live,
 		HedgeQuantile: 0.95,
 		HedgeFloor:    5 * time.Millisecond,
 		HedgeShare:    0.5, // few nodes: one that is down is a large share of each plan
@@ -311,7 +309,7 @@ func (n *node) changed() {
 	ctx, v.unfollow = context.WithCancel(n.ending)
 	n.generation.Add(1)
 	n.view.Store(v)
-	n.searcher.SetRing(v.ring)
+	n.searcher.SetCover(scatter.NewCover(v.ring, v.replicas))
 	n.generation.Add(1)
 	for _, peer := range others {
 		v.following.Go(func() { n.follow(ctx, v, peer) })

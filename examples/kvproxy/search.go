@@ -223,7 +223,7 @@ func (n *node) find(ctx context.Context, w *writer, command string, args [][]byt
 func (n *node) search(ctx context.Context, req *scatter.Request) (*scatter.Response[scatter.Hit[string]], error) {
 	for {
 		before := n.generation.Load()
-		resp, err := n.searcher.Search(ctx, req)
+		resp, err := n.searcher.Search(ctx, req, nil)
 		if before%2 == 0 && before == n.generation.Load() || ctx.Err() != nil {
 			return resp, err
 		}
@@ -256,7 +256,7 @@ func (n *node) fill(ctx context.Context, rows []row) error {
 func partial(resp *scatter.Response[scatter.Hit[string]]) string {
 	var why []string
 	for _, p := range resp.Peers {
-		if p.Err != nil && p.Status != scatter.Spare {
+		if p.Err != nil && p.Status != scatter.NotNeeded {
 			why = append(why, fmt.Sprintf("%s: %v", p.Peer, p.Err))
 		}
 	}

@@ -30,7 +30,7 @@ type ledger struct {
 	hits     int
 	err      string
 	peers    []scatter.PeerReport
-	missing  []scatter.Gap
+	missing  []scatter.MissingRange
 
 	number int // by which the page knows it again; given by add
 }
@@ -197,7 +197,7 @@ type statusJSON struct {
 	Self               string
 	Now                int64
 	Documents, Indexed int64
-	Stats              scatter.Stats // without the peers; a Budget of -1 has no bound
+	Stats              scatter.Stats // without the peers; a purse of -1 has no bound
 	Points, Holders    int           // of the ring, and of each range of it
 	Arcs               []arcJSON
 	Lost               *lostJSON // of the last partial answer
@@ -266,8 +266,10 @@ func newStatusJSON(src statusSource, l *ledgers, now time.Time) statusJSON {
 	out.addArcs(ring, members, index)
 	out.addQueries(l)
 	out.Stats.Peers = nil // they stand in Peers
-	if math.IsInf(out.Stats.Budget, 0) {
-		out.Stats.Budget = -1 // JSON has no infinity
+	for _, purse := range []*float64{&out.Stats.HedgePurse, &out.Stats.FallbackPurse} {
+		if math.IsInf(*purse, 0) {
+			*purse = -1 // JSON has no infinity
+		}
 	}
 	return out
 }
@@ -371,11 +373,25 @@ func newQueryJSON(q ledger) queryJSON {
 	out.Peers, out.MorePeers = newReportsJSON(reports, shownReports)
 	for _, gap := range largest(q.missing, shownGaps) {
 		g := gapJSON{First: fmt.Sprintf("%016x", gap.First), Last: fmt.Sprintf("%016x", gap.Last), Share: gap.Share}
-		g.Holders, g.MoreHolders = newReportsJSON(gap.Holders, shownHolders)
+		var holders []scatter.PeerReport
+		for _, peer := range gap.Holders[:min(len(gap.Holders), shownHolders)] {
+			holders = append(holders, reportOf(q.peers, peer))
+		}
+		g.Holders, _ = newReportsJSON(holders, shownHolders)
+		g.MoreHolders = len(gap.Holders) - len(holders)
 		out.Gaps = append(out.Gaps, g)
 	}
 	out.MoreGaps = len(q.missing) - len(out.Gaps)
 	return out
+}
+
+// reportOf returns a peer's line of the ledger. A peer without one was not asked.
+func reportOf(reports []scatter.PeerReport, peer scatter.PeerID) scatter.PeerReport {
+	i := slices.IndexFunc(reports, func(p scatter.PeerReport) bool { return p.Peer == peer })
+	if i < 0 {
+		return scatter.PeerReport{Peer: peer, Status: scatter.NotAsked}
+	}
+	return reports[i]
 }
 
 func newReportsJSON(reports []scatter.PeerReport, most int) (list []reportJSON, more int) {
@@ -394,7 +410,7 @@ func newReportsJSON(reports []scatter.PeerReport, most int) (list []reportJSON, 
 }
 
 // largest returns the n largest gaps or all, in the order in which they were.
-func largest(gaps []scatter.Gap, n int) []scatter.Gap {
+func largest(gaps []scatter.MissingRange, n int) []scatter.MissingRange {
 	if len(gaps) <= n {
 		return gaps
 	}
@@ -404,7 +420,7 @@ func largest(gaps []scatter.Gap, n int) []scatter.Gap {
 	}
 	slices.Sort(shares)
 	least := shares[len(shares)-n]
-	var list []scatter.Gap
+	var list []scatter.MissingRange
 	for _, gap := range gaps {
 		if gap.Share >= least && len(list) < n {
 			list = append(list, gap)

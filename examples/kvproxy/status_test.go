@@ -52,9 +52,12 @@ func newFakeSource(
 	for _, p := range members {
 		live[p.name] = p.alive
 	}
-	s, err := scatter.NewSearcher(probe, ring, &scatter.SearcherOptions{
-		Options: scatter.Options{Trace: m.trace()}, Replicas: replicas, HedgeDelay: -1,
-		Live: func(peer scatter.PeerID) bool { return live[peer] },
+	s, err := scatter.NewSearcher(probe, scatter.NewCover(ring, replicas), &scatter.SearcherOptions{
+		Options: scatter.Options{
+			Live:  func(peer scatter.PeerID) bool { return live[peer] },
+			Trace: m.trace(),
+		},
+		HedgeDelay: time.Hour,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +68,7 @@ func newFakeSource(
 
 // search asks once, and keeps the ledger.
 func (f *fakeSource) search(t testing.TB, l *ledgers, query string) *scatter.Response[scatter.Hit[string]] {
-	r, err := f.searcher.Search(t.Context(), &scatter.Request{Table: "docs", Query: scatter.KNN{Field: "v"}, K: 10})
+	r, err := f.searcher.Search(t.Context(), &scatter.Request{Table: "docs", Query: scatter.KNN{Field: "v"}, K: 10}, nil)
 	if err != nil {
 		t.Error(err)
 		return nil
@@ -340,9 +343,9 @@ func TestJoinArcs(t *testing.T) {
 }
 
 func TestLargest(t *testing.T) {
-	var gaps []scatter.Gap
+	var gaps []scatter.MissingRange
 	for _, share := range []float64{0.1, 0.3, 0.2, 0.3, 0.1} {
-		gaps = append(gaps, scatter.Gap{Share: share})
+		gaps = append(gaps, scatter.MissingRange{Share: share})
 	}
 	for n, want := range map[int][]float64{
 		1: {0.3}, 3: {0.3, 0.2, 0.3}, 4: {0.1, 0.3, 0.2, 0.3}, 9: {0.1, 0.3, 0.2, 0.3, 0.1},
@@ -447,7 +450,7 @@ func TestMetrics(t *testing.T) {
 	probes, latencies := make(map[string]float64), make(map[string]float64)
 	for range 20 {
 		for _, p := range src.search(t, l, "q").Peers {
-			if p.Status != scatter.NotAsked {
+			if p.Status != scatter.NotAsked && p.Status != scatter.Dead {
 				probes[fmt.Sprintf("%s %v %v", p.Peer, p.Role, p.Status)]++
 			}
 			if p.Status == scatter.Answered {
@@ -470,7 +473,8 @@ func TestMetrics(t *testing.T) {
 		"scatter_probe_duration_seconds": latencies,
 		"scatter_documents":              {"": 1234},
 		"scatter_documents_indexed":      {"": 1200},
-		"scatter_hedge_budget":           {"": stats.Budget},
+		"scatter_hedge_purse":            {"": stats.HedgePurse},
+		"scatter_fallback_purse":         {"": stats.FallbackPurse},
 		"scatter_query_errors_total":     {"": 0},
 		"scatter_queries_shared_total":   {"": 0},
 		"scatter_fallbacks_total":        {"": float64(stats.Fallbacks)},
@@ -491,15 +495,15 @@ func TestMetrics(t *testing.T) {
 
 	// What real queries don't bring here.
 	trace := m.trace()
-	trace.LateReply(scatter.LateReplyInfo{Peer: "a\xff"})
-	spare := scatter.PeerReport{Peer: "a", Role: scatter.Hedge, Status: scatter.Spare}
-	trace.ProbeDone(scatter.ProbeDoneInfo{PeerReport: spare})
+	trace.LateReply(t.Context(), scatter.LateReplyInfo{Peer: "a\xff"})
+	spare := scatter.PeerReport{Peer: "a", Role: scatter.Hedge, Status: scatter.NotNeeded}
+	trace.ProbeDone(t.Context(), scatter.ProbeDoneInfo{PeerReport: spare})
 	families = scrape(t, h)
 	if got := metricValues(families["scatter_late_replies_total"])["a\uFFFD"]; got != 1 {
 		t.Errorf("%v late replies", got)
 	}
-	if got := metricValues(families["scatter_probes_total"])["a Hedge Spare"]; got != 1 {
-		t.Errorf("%v spare probes", got)
+	if got := metricValues(families["scatter_probes_total"])["a Hedge NotNeeded"]; got != 1 {
+		t.Errorf("%v probes that were not needed", got)
 	}
 }
 
@@ -521,10 +525,10 @@ func TestTraceAllocatesNothing(t *testing.T) {
 	trace := newMetrics().trace()
 	answered := scatter.PeerReport{Peer: "a", Status: scatter.Answered, Elapsed: time.Millisecond}
 	allocs := testing.AllocsPerRun(100, func() {
-		trace.StateEntered(scatter.StateInfo{State: scatter.Init})
-		trace.ProbeDone(scatter.ProbeDoneInfo{PeerReport: answered})
-		trace.MergeDone(scatter.MergeInfo{Partial: true, Coverage: 0.5})
-		trace.LateReply(scatter.LateReplyInfo{Peer: "a"})
+		trace.QueryStarted(t.Context(), scatter.QueryInfo{})
+		trace.ProbeDone(t.Context(), scatter.ProbeDoneInfo{PeerReport: answered})
+		trace.QueryDone(t.Context(), scatter.QueryDoneInfo{Partial: true, Coverage: 0.5})
+		trace.LateReply(t.Context(), scatter.LateReplyInfo{Peer: "a"})
 	})
 	if allocs > 0 {
 		t.Errorf("%v allocations", allocs)

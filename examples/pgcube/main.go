@@ -1,8 +1,12 @@
 //go:build unix
 
-// Pgcube finds the colours nearest to one over several PostgreSQL servers, which it starts, by the distance operator of
-// the contrib extension cube, which a GiST index answers. It is an example of peers that do hear a cancel: at the
-// deadline pgx has the server end the query, too. A pgconn.CancelRequestContextWatcherHandler keeps the connection.
+// Pgcube finds the colours nearest to a given one on three PostgreSQL servers, which it starts.
+// Each has a third of the colours, and finds the nearest by the distance operator of the extension
+// cube and a GiST index.
+//
+// It shows peers that obey when they are cancelled: at the deadline pgx makes the server end the
+// query, too. By default pgx closes the connection then. With a
+// pgconn.CancelRequestContextWatcherHandler it would keep it.
 //
 //	go run -C examples ./pgcube -r 51 -g 102 -b 153 -slow 1
 package main
@@ -14,10 +18,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -26,6 +28,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/scatterknn/scatter"
+	"github.com/scatterknn/scatter/examples/internal/demo"
 )
 
 //go:embed colours.txt
@@ -34,34 +37,35 @@ var colours string // name and RGB
 const (
 	serve = `"$0"/initdb -D "$1" -U postgres -A trust -N --no-locale -E UTF8 >/dev/null &&
 		exec "$0"/postgres -D "$1" -k "$1" -h '' -p 5432 -F`
-	nobody = 65534 // serves if we are root, by whom PostgreSQL refuses to be run
+	nobody = 65534 // The user that PostgreSQL runs as if we are root, which it refuses to run as.
 
 	load = `CREATE EXTENSION cube; CREATE TABLE colours (name text, rgb cube); CREATE INDEX ON colours USING gist (rgb);
 		INSERT INTO colours SELECT split_part(line, ' ', 1), split_part(line, ' ', 2)::cube
 		FROM unnest(string_to_array($1, E'\n')) WITH ORDINALITY AS lines (line, i) WHERE i % $2 = $3`
 	slowDown = `ALTER TABLE colours RENAME TO kept; CREATE VIEW colours AS SELECT kept.* FROM kept, pg_sleep(3600)`
-	// Of what is equally far it takes all: which of them came first would be up to the index.
+	// WITH TIES returns all rows that are equally far. Without it, the index would decide which of
+	// them come.
 	nearest = `SELECT name, (rgb <-> cube($1::float8[]))::float4 FROM colours
 		ORDER BY rgb <-> cube($1::float8[]) FETCH FIRST $2 ROWS WITH TIES`
 )
 
-// shards is our own servers, which are the peers.
+// shards are the peers: servers that the program has started.
 type shards struct {
-	peers   []scatter.PeerID // the directories of their data and sockets
+	peers   []scatter.PeerID // the directories with their data and their sockets
 	pools   map[scatter.PeerID]*pgxpool.Pool
 	servers []*exec.Cmd
-	dir     string // of all
+	dir     string // the directory of them all
 }
 
-// search is the probe.
+// search is the scatter.Probe.
 func (s *shards) search(ctx context.Context, p scatter.PeerID, req *scatter.Request) ([]scatter.Hit[string], error) {
-	rows, _ := s.pools[p].Query(ctx, nearest, req.Query.(scatter.KNN).Vector, req.K) // an error is the rows' too
+	rows, _ := s.pools[p].Query(ctx, nearest, req.Query.(scatter.KNN).Vector, req.K) // CollectRows returns the error, too.
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[scatter.Hit[string]])
 }
 
-// start starts n servers on unix sockets, with a part of the colours each.
+// start starts n servers on unix sockets, each with a part of the colours.
 func (s *shards) start(ctx context.Context, n int) (err error) {
-	debian, _ := filepath.Glob("/usr/lib/postgresql/[1-9][0-9]/bin/postgres") // which isn't in the PATH
+	debian, _ := filepath.Glob("/usr/lib/postgresql/[1-9][0-9]/bin/postgres") // not in the PATH
 	postgres, err := exec.LookPath(append(debian, "postgres")[0])
 	if err != nil {
 		return fmt.Errorf("%w: apt-get install postgresql postgresql-contrib", err)
@@ -69,7 +73,7 @@ func (s *shards) start(ctx context.Context, n int) (err error) {
 	if s.dir, err = os.MkdirTemp("", "pgcube"); err != nil {
 		return err
 	}
-	attr := &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us, who stop the servers
+	attr := &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches only us, and we stop the servers.
 	if os.Geteuid() == 0 {
 		attr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 		os.Chown(s.dir, nobody, nobody)
@@ -101,7 +105,7 @@ func (s *shards) start(ctx context.Context, n int) (err error) {
 
 func (s *shards) stop() {
 	for _, server := range s.servers {
-		server.Process.Signal(syscall.SIGQUIT) // at once
+		server.Process.Signal(syscall.SIGQUIT) // an immediate shutdown
 		server.Wait()
 	}
 	for _, pool := range s.pools {
@@ -110,11 +114,23 @@ func (s *shards) stop() {
 	os.RemoveAll(s.dir)
 }
 
+const usage = `Usage: pgcube [flags]
+
+Pgcube starts three PostgreSQL servers, each with a third of the colours that have names, and finds the six
+nearest to a given one. It prints them, then a line for each server.
+
+Flags:
+`
+
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("pgcube", flag.ExitOnError)
-	r, g, b := flags.Float64("r", 51, "red"), flags.Float64("g", 102, "green"), flags.Float64("b", 153, "blue")
-	deadline := flags.Duration("deadline", 500*time.Millisecond, "for each server by itself")
-	slow := flags.Uint("slow", 0, "how many of the servers are to take an hour")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	r, g, b := flags.Float64("r", 51, "`red`"), flags.Float64("g", 102, "`green`"), flags.Float64("b", 153, "`blue`")
+	deadline := flags.Duration("deadline", 500*time.Millisecond, "wait for each server no longer than this `duration`")
+	slow := flags.Uint("slow", 0, "let `n` of the servers take an hour: the answer lacks their colours")
 	flags.Parse(args)
 	s := &shards{pools: make(map[scatter.PeerID]*pgxpool.Pool)}
 	defer s.stop()
@@ -131,20 +147,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for i, h := range resp.Hits {
-		fmt.Fprintf(out, "%2d  %-16s %6.1f\n", i+1, h.ID, h.Score)
-	}
-	fmt.Fprintf(out, "%.0f %% of the servers, after %v\n", 100*resp.Coverage, resp.Elapsed.Round(time.Millisecond))
-	for _, p := range resp.Peers {
-		fmt.Fprintf(out, "%s  %v, %d hits, error: %v\n", p.Peer, p.Status, p.Hits, p.Err)
-	}
+	demo.Print(out, resp, "")
 	return nil
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { demo.Main(run) }

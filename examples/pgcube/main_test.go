@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -21,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/scatterknn/scatter"
+	"github.com/scatterknn/scatter/examples/internal/demotest"
 )
 
 const forever = -1 // as a PeerDeadline: only the query's context bounds it
@@ -31,11 +31,11 @@ var blue = []float32{51, 102, 153}
 func newTestShards(t *testing.T) *shards {
 	t.Helper()
 	s := newShards(t)
-	needed(t, s.start(t.Context(), 3))
+	demotest.Needed(t, s.start(t.Context(), 3))
 	return s
 }
 
-// newShards sees to it that nothing is left of the servers that the test starts, however far it comes with that.
+// newShards checks at the end of the test that nothing is left of the servers that it has started.
 func newShards(t *testing.T) *shards {
 	t.Helper()
 	nothingLeft(t)
@@ -52,12 +52,12 @@ func newShards(t *testing.T) *shards {
 	return s
 }
 
-// nothingLeft gives the test a directory for temporary files, and checks at its end that there are none, and no more
-// goroutines than before.
+// nothingLeft gives the test a directory for temporary files. At the end it checks that there are
+// none left, and no more goroutines than before.
 func nothingLeft(t *testing.T) {
 	t.Helper()
 	before := runtime.NumGoroutine()
-	dir, err := os.MkdirTemp("", "") // not the test's own, which may be closed to nobody
+	dir, err := os.MkdirTemp("", "") // t.TempDir may be closed to the user nobody.
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func nothingLeft(t *testing.T) {
 	})
 }
 
-// processes returns the servers, and those of their processes that they tell of.
+// processes returns the IDs of the servers and of their child processes.
 func (s *shards) processes(t *testing.T) []int {
 	var all []int
 	for i, server := range s.servers {
@@ -93,17 +93,6 @@ func (s *shards) processes(t *testing.T) []int {
 	return all
 }
 
-// needed skips the test where the server isn't installed; not in CI, which sets SCATTER_NO_SKIP.
-func needed(t *testing.T, err error) {
-	t.Helper()
-	if errors.Is(err, exec.ErrNotFound) && os.Getenv("SCATTER_NO_SKIP") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func (s *shards) ask(
 	ctx context.Context, rgb []float32, k int, deadline time.Duration,
 ) (*scatter.Response[scatter.Hit[string]], error) {
@@ -111,17 +100,17 @@ func (s *shards) ask(
 	return scatter.Broadcast(ctx, req, s.peers, s.search, &scatter.Options{PeerDeadline: deadline})
 }
 
-// The servers together find what a look at all colours finds, be it by their index or by a look at all they have.
+// The servers together find what a look at all colours finds, whether they use their index or not.
 func TestNearest(t *testing.T) {
 	s := newTestShards(t)
 	for _, off := range []string{"seqscan", "indexscan"} {
 		for _, pool := range s.pools {
 			sql := "ALTER ROLE postgres RESET ALL; ALTER ROLE postgres SET enable_" + off + " = off;" +
-				"UPDATE colours SET name = name WHERE name = 'aqua'" // stored after cyan now, which is the same
+				"UPDATE colours SET name = name WHERE name = 'aqua'" // now stored after cyan, which has the same colour
 			if _, err := pool.Exec(t.Context(), sql); err != nil {
 				t.Fatal(err)
 			}
-			pool.Reset() // what was set is for new connections
+			pool.Reset() // The settings are for new connections.
 			rows, _ := pool.Query(t.Context(), "EXPLAIN "+nearest, blue, 6)
 			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 			if err != nil {
@@ -147,7 +136,7 @@ func TestNearest(t *testing.T) {
 	}
 }
 
-// A server that is slow is given up at its deadline, and its query ends, too.
+// A server that is slow is given up at its deadline, and its query ends too.
 func TestSlow(t *testing.T) {
 	s := newTestShards(t)
 	if _, err := s.pools[s.peers[0]].Exec(t.Context(), slowDown); err != nil {
@@ -168,8 +157,9 @@ func TestSlow(t *testing.T) {
 		return yes
 	}
 
-	// The deadline gets longer until the others have answered by then, and the query was seen under way, however slow the
-	// machine is. (Before it is, a cancel may come to nothing.)
+	// The deadline gets longer until the others have answered by then and the slow query was seen
+	// to run, so that nothing depends on the machine's speed. A cancel that comes before the query
+	// runs may have no effect.
 	for deadline := 50 * time.Millisecond; ; deadline *= 2 {
 		var since time.Time
 		if err := conn.QueryRow(t.Context(), "SELECT clock_timestamp()").Scan(&since); err != nil {
@@ -203,7 +193,7 @@ func TestSlow(t *testing.T) {
 		if want := look(blue, 6, 1, 2); !slices.Equal(resp.Hits, want) || !resp.Partial {
 			t.Errorf("%v, partial %v; want %v from the other two", resp.Hits, resp.Partial, want)
 		}
-		for answered := time.Now(); asleep(since); { // it would be for an hour
+		for answered := time.Now(); asleep(since); { // It would for an hour.
 			if time.Since(answered) > time.Minute {
 				t.Fatal("the query goes on")
 			}
@@ -212,12 +202,12 @@ func TestSlow(t *testing.T) {
 	}
 }
 
-// A server that is down fails, and fails fast.
+// A server that is down fails at once.
 func TestDown(t *testing.T) {
 	s := newTestShards(t)
 	s.servers[0].Process.Signal(syscall.SIGQUIT)
 	s.servers[0].Wait()
-	for i := range 2 { // by the connection from before, and by none
+	for i := range 2 { // on the old connection, then on none
 		resp, err := s.ask(t.Context(), blue, 6, forever)
 		if err != nil {
 			t.Fatal(err)
@@ -232,7 +222,7 @@ func TestDown(t *testing.T) {
 	}
 }
 
-// What is started is stopped, however far it came: here until the first server serves, or until it can't.
+// If start fails, what it has started is stopped: after the first server, or before it can serve.
 func TestStartFails(t *testing.T) {
 	t.Run("cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -240,7 +230,7 @@ func TestStartFails(t *testing.T) {
 		s := newShards(t)
 		err := s.start(ctx, 3)
 		if !errors.Is(err, context.Canceled) {
-			needed(t, err)
+			demotest.Needed(t, err)
 			t.Error("no error")
 		}
 		if len(s.servers) != 1 {
@@ -260,7 +250,7 @@ func TestStartFails(t *testing.T) {
 			t.Error(err)
 		}
 		if err == nil || !strings.Contains(err.Error(), "too long") {
-			needed(t, err)
+			demotest.Needed(t, err)
 			t.Error("no error")
 		}
 	})
@@ -269,19 +259,19 @@ func TestStartFails(t *testing.T) {
 func TestRun(t *testing.T) {
 	nothingLeft(t)
 	var out strings.Builder
-	needed(t, run(t.Context(), []string{"-deadline", "-1s", "-r", "250"}, &out))
+	demotest.Needed(t, run(t.Context(), []string{"-deadline", "-1s", "-r", "250"}, &out))
 	var want strings.Builder
 	for i, h := range look([]float32{250, 102, 153}, 6, 0, 1, 2) {
-		fmt.Fprintf(&want, "%2d  %-16s %6.1f\n", i+1, h.ID, h.Score)
+		fmt.Fprintf(&want, "%2d  %-16s %8.1f\n", i+1, h.ID, h.Score)
 	}
-	want.WriteString("100 % of the servers, after ")
+	want.WriteString("coverage 100 %, exact up to rank 6, after ")
 	if !strings.HasPrefix(out.String(), want.String()) || !strings.Contains(out.String(), "/3  Answered, 6 hits, ") {
 		t.Errorf("not %s in\n%s", want.String(), out.String())
 	}
 
 	// The deadline gets longer until the others have answered by then.
 	for deadline := time.Second; !strings.HasSuffix(out.String(), "error: <nil>\n") ||
-		!strings.Contains(out.String(), "67 % of the servers, "); deadline *= 2 {
+		!strings.Contains(out.String(), "coverage 67 %, "); deadline *= 2 {
 		out.Reset()
 		if err := run(t.Context(), []string{"-deadline", deadline.String(), "-slow", "1"}, &out); err != nil {
 			t.Fatal(err)
@@ -297,14 +287,14 @@ func TestRunCancelled(t *testing.T) {
 	nothingLeft(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer time.AfterFunc(3*time.Second, cancel).Stop()
-	err := run(ctx, []string{"-deadline", "-1s", "-slow", "3"}, new(strings.Builder)) // it would take an hour
+	err := run(ctx, []string{"-deadline", "-1s", "-slow", "3"}, new(strings.Builder)) // It would take an hour.
 	if !errors.Is(err, context.Canceled) {
-		needed(t, err)
+		demotest.Needed(t, err)
 		t.Error("no error")
 	}
 }
 
-// look is a slow, obvious reference: the k nearest of the colours that these servers have.
+// look is the oracle: the k nearest of the colours that these servers have.
 func look(rgb []float32, k int, servers ...int) []scatter.Hit[string] {
 	var hits []scatter.Hit[string]
 	for i, line := range strings.Split(strings.TrimSpace(colours), "\n") {

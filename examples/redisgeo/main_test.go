@@ -8,10 +8,8 @@ import (
 	"errors"
 	"math"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,15 +17,17 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/scatterknn/scatter"
+	"github.com/scatterknn/scatter/examples/internal/demotest"
 )
 
 const forever = -1 // as a PeerDeadline: only the query's context bounds it
 
-// newTestCluster starts three servers, and sees to it that nothing is left of them but what was there before.
+// newTestCluster starts the servers, and checks at the end of the test that nothing is left of
+// them.
 func newTestCluster(t *testing.T) *cluster {
 	t.Helper()
 	before := runtime.NumGoroutine()
-	c := &cluster{clients: make(map[scatter.PeerID]*redis.Client)}
+	c := newCluster()
 	t.Cleanup(func() {
 		c.stop()
 		for runtime.NumGoroutine() > before {
@@ -37,27 +37,17 @@ func newTestCluster(t *testing.T) *cluster {
 			t.Errorf("%s is still there", c.dir)
 		}
 	})
-	needed(t, c.start(t.Context(), 3))
+	demotest.Needed(t, c.start(t.Context()))
 	return c
-}
-
-// needed skips the test where the server isn't installed; not in CI, which sets SCATTER_NO_SKIP.
-func needed(t *testing.T, err error) {
-	t.Helper()
-	if errors.Is(err, exec.ErrNotFound) && os.Getenv("SCATTER_NO_SKIP") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func paris(k int) *scatter.Request {
 	return &scatter.Request{Table: "cities", Query: near{Longitude: 2.35, Latitude: 48.86, Radius: 20_040}, K: k}
 }
 
-// hang stops servers, which then accept connections and requests, but don't answer until the test ends.
-func (c *cluster) hang(t *testing.T, servers ...int) {
+// freeze stops servers. They accept connections and requests, but don't answer until the test ends.
+func (c *cluster) freeze(t *testing.T, servers ...int) {
+	t.Helper()
 	for _, i := range servers {
 		if err := c.own[i].Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
@@ -65,8 +55,9 @@ func (c *cluster) hang(t *testing.T, servers ...int) {
 	}
 }
 
-// askUntil broadcasts with longer and longer deadlines until the peers not in hung have answered, however slow the
-// machine is, and checks what must be so each time: that the others got all of their time, and no hit was theirs.
+// askUntil broadcasts with longer and longer deadlines until all peers but the hung ones have
+// answered, so that it doesn't depend on the machine's speed. Each time it checks that the hung
+// ones had all of their time and gave no hits.
 func (c *cluster) askUntil(t *testing.T, opts scatter.Options, hung ...int) *scatter.Response[scatter.Hit[string]] {
 	t.Helper()
 	for opts.PeerDeadline = 50 * time.Millisecond; ; opts.PeerDeadline *= 2 {
@@ -92,28 +83,66 @@ func (c *cluster) askUntil(t *testing.T, opts scatter.Options, hung ...int) *sca
 	}
 }
 
-// The servers together find what a look at all cities finds.
+var points = []near{
+	{Longitude: 2.35, Latitude: 48.86}, {Longitude: 151, Latitude: -33}, {Longitude: -179.9, Latitude: 5},
+	{Longitude: 0, Latitude: 84}, {Longitude: -30, Latitude: 0}, {Longitude: 60, Latitude: 30},
+}
+
+// The servers together find what a look at all cities finds, with bounds and without.
 func TestNearest(t *testing.T) {
 	c := newTestCluster(t)
-	for _, from := range []near{
-		{Longitude: 2.35, Latitude: 48.86}, {Longitude: 151, Latitude: -33}, {Longitude: -179.9, Latitude: 5},
-		{Longitude: 0, Latitude: 84},
-	} {
+	for _, from := range points {
 		from.Radius = 20_040
-		want := nearest(from, func(int) bool { return true })
-		req := &scatter.Request{Table: "cities", Query: from, K: len(want)}
-		resp, err := scatter.Broadcast(t.Context(), req, c.peers, c.search, &scatter.Options{PeerDeadline: forever})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := ids(resp.Hits); !slices.Equal(got, want) || resp.Partial {
-			t.Errorf("from %v: %v, partial %v; want %v", from, got, resp.Partial, want)
+		for _, k := range []int{1, 6, 1000} {
+			want := nearest(from, func(place) bool { return true })
+			want = want[:min(k, len(want))]
+			bounded := c.options(forever)
+			for _, opts := range []*scatter.Options{{PeerDeadline: forever}, bounded} {
+				req := &scatter.Request{Table: "cities", Query: from, K: k}
+				resp, err := scatter.Broadcast(t.Context(), req, c.peers, c.search, opts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := ids(resp.Hits); !slices.Equal(got, want) || resp.Partial || resp.Exact != len(want) {
+					t.Errorf("from %v, bounded %v: %v, partial %v, exact %d; want %v",
+						from, opts == bounded, got, resp.Partial, resp.Exact, want)
+				}
+				for _, p := range resp.Peers {
+					if p.Err != nil && !errors.Is(p.Err, scatter.ErrEnough) {
+						t.Errorf("from %v: %+v", from, p) // ErrBound, for one
+					}
+				}
+			}
 		}
 	}
 }
 
-// A server that hangs is given up at its deadline, although its probe goes on: that gets its reply when the server goes
-// on, too, and the reply is dropped.
+// Paris has six cities nearby. The servers of the other two regions are Outranked: no GEOSEARCH
+// reaches them.
+func TestOutranked(t *testing.T) {
+	c := newTestCluster(t)
+	resp, err := scatter.Broadcast(t.Context(), paris(6), c.peers, c.search, c.options(forever))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := nearest(near{Longitude: 2.35, Latitude: 48.86}, func(place) bool { return true })[:6]
+	if got := ids(resp.Hits); !slices.Equal(got, want) || resp.Partial || resp.Exact != 6 {
+		t.Errorf("%v, partial %v, exact %d; want %v", got, resp.Partial, resp.Exact, want)
+	}
+	for i, p := range resp.Peers {
+		stats, err := c.clients[p.Peer].Info(t.Context(), "commandstats").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := strings.Contains(stats, "cmdstat_geosearch:")
+		if outranked := i/copies != 1; outranked != (p.Status == scatter.Outranked) || outranked && asked {
+			t.Errorf("server %d: %v, asked %v; want Outranked and not asked: %v", i+1, p.Status, asked, outranked)
+		}
+	}
+}
+
+// A server that hangs is given up at its deadline, although its probe goes on. When the server goes
+// on too, the probe gets its reply, which is dropped.
 func TestHang(t *testing.T) {
 	c := newTestCluster(t)
 	hung := c.peers[0]
@@ -122,17 +151,17 @@ func TestHang(t *testing.T) {
 	if err := c.clients[hung].Ping(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	c.hang(t, 0)
+	c.freeze(t, 0)
 	late := make(chan scatter.LateReplyInfo, 100)
-	trace := &scatter.Trace{LateReply: func(r scatter.LateReplyInfo) {
+	trace := &scatter.Trace{LateReply: func(_ context.Context, r scatter.LateReplyInfo) {
 		if r.Peer == hung {
 			late <- r
 		}
 	}}
 	resp := c.askUntil(t, scatter.Options{Trace: trace}, 0)
-	want := nearest(near{Longitude: 2.35, Latitude: 48.86}, func(int) bool { return true })[:6]
+	want := nearest(near{Longitude: 2.35, Latitude: 48.86}, func(place) bool { return true })[:6]
 	if got := ids(resp.Hits); !slices.Equal(got, want) {
-		t.Errorf("%v, want %v from the other two", got, want)
+		t.Errorf("%v, want %v from the others", got, want)
 	}
 	if !resp.Partial || resp.PeersTimedOut != 1 {
 		t.Errorf("partial %v, %d timed out; want true, 1", resp.Partial, resp.PeersTimedOut)
@@ -150,26 +179,24 @@ func TestHang(t *testing.T) {
 	}
 }
 
-// With a Cover the copies count: one server that hangs isn't waited for, however long its deadline is. Two cost the
-// cities that only they have.
+// With a Cover the copies count: one server that hangs isn't waited for, however long its deadline
+// is. If two hang, the cities that only they have are missing.
 func TestHangCovered(t *testing.T) {
 	c := newTestCluster(t)
-	c.hang(t, 0)
-	opts := scatter.Options{PeerDeadline: forever, Cover: c.cover}
-	resp, err := scatter.Broadcast(t.Context(), paris(6), c.peers, c.search, &opts)
+	c.freeze(t, 2)
+	resp, err := scatter.Broadcast(t.Context(), paris(6), c.peers, c.search, c.options(forever))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.Partial || resp.Peers[0].Status != scatter.Spare {
-		t.Errorf("partial %v, %v; want false, Spare", resp.Partial, resp.Peers[0].Status)
+	if resp.Partial || resp.Peers[2].Status != scatter.NotNeeded {
+		t.Errorf("partial %v, %v; want false, NotNeeded", resp.Partial, resp.Peers[2].Status)
 	}
 
-	c.hang(t, 1)
-	resp = c.askUntil(t, opts, 0, 1)
-	third := c.clients[c.peers[2]].ZRange(t.Context(), "cities", 0, -1).Val()
-	want := nearest(near{Longitude: 2.35, Latitude: 48.86}, func(i int) bool { return slices.Contains(third, city(i)) })
-	if got := ids(resp.Hits); !slices.Equal(got, want[:6]) || !resp.Partial || len(resp.Missing) != 1 {
-		t.Errorf("%v, partial %v, missing %v; want %v", got, resp.Partial, resp.Missing, want[:6])
+	c.freeze(t, 3)
+	resp = c.askUntil(t, scatter.Options{Cover: c.cover}, 2, 3)
+	want := nearest(near{Longitude: 2.35, Latitude: 48.86}, func(p place) bool { return p.region() != 1 })[:6]
+	if got := ids(resp.Hits); !slices.Equal(got, want) || !resp.Partial || len(resp.Missing) != 1 {
+		t.Errorf("%v, partial %v, missing %v; want %v", got, resp.Partial, resp.Missing, want)
 	}
 }
 
@@ -181,16 +208,18 @@ func TestDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := resp.Peers[3]; p.Status != scatter.Failed || !errors.Is(p.Err, syscall.ENOENT) || len(resp.Hits) != 6 {
+	p := resp.Peers[len(c.own)]
+	if p.Status != scatter.Failed || !errors.Is(p.Err, syscall.ENOENT) || len(resp.Hits) != 6 {
 		t.Errorf("%+v and %d hits, want Failed and 6", p, len(resp.Hits))
 	}
 }
 
 func TestRun(t *testing.T) {
 	var out strings.Builder
-	needed(t, run(t.Context(), []string{"-deadline", "-1s", "-hang", "1"}, &out))
+	demotest.Needed(t, run(t.Context(), []string{"-deadline", "-1s", "-hang", "1"}, &out))
 	for _, want := range []string{
-		" 1  Paris                 0.0 km\n", " 6  Rotterdam ", "100 % of the whole", "/1  Spare, ",
+		" 1  Paris                 0.0 km\n", " 6  Rotterdam ", "coverage 100 %, exact up to rank 6, ",
+		"/1  Outranked, ", "/3  NotNeeded, ", "/4  Answered, 6 hits", "/5  Outranked, ",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
@@ -199,7 +228,7 @@ func TestRun(t *testing.T) {
 
 	c := newTestCluster(t)
 	out.Reset()
-	args := []string{"-deadline", "-1s", "-lon", "139", "-lat", "35", string(c.peers[0]), string(c.peers[1])}
+	args := []string{"-deadline", "-1s", "-lon", "139", "-lat", "35", string(c.peers[0]), string(c.peers[5])}
 	if err := run(t.Context(), args, &out); err != nil {
 		t.Fatal(err)
 	}
@@ -215,9 +244,9 @@ func TestRunCancelled(t *testing.T) {
 	t.Setenv("TMPDIR", dir)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer time.AfterFunc(time.Second, cancel).Stop()
-	err := run(ctx, []string{"-deadline", "-1s", "-hang", "3"}, new(strings.Builder)) // 5 s by itself, and then no error
+	err := run(ctx, []string{"-deadline", "-1s", "-hang", "6"}, new(strings.Builder)) // It would take 5 s, and be no error.
 	if !errors.Is(err, context.Canceled) {
-		needed(t, err)
+		demotest.Needed(t, err)
 		t.Error("no error")
 	}
 	for runtime.NumGoroutine() > before {
@@ -228,31 +257,26 @@ func TestRunCancelled(t *testing.T) {
 	}
 }
 
-// nearest is a slow, obvious reference: the names of the cities that are among those wanted, by distance.
-func nearest(from near, wanted func(i int) bool) []string {
+// nearest is the oracle: the names of the cities that are wanted, by distance, found by a look at
+// all.
+func nearest(from near, wanted func(place) bool) []string {
 	var hits []scatter.Hit[string]
-	for i, line := range strings.Split(strings.TrimSpace(cities), "\n") {
-		f := strings.Split(line, ",")
-		lon, _ := strconv.ParseFloat(f[1], 64)
-		lat, _ := strconv.ParseFloat(f[2], 64)
-		if wanted(i) {
-			hits = append(hits, scatter.Hit[string]{ID: f[0], Score: float32(angle(from.Longitude, from.Latitude, lon, lat))})
+	for _, p := range places() {
+		if wanted(p) {
+			km := float32(earthRadius * angle(from.Longitude, from.Latitude, p.lon, p.lat))
+			hits = append(hits, scatter.Hit[string]{ID: p.name, Score: km})
 		}
 	}
 	slices.SortFunc(hits, func(a, b scatter.Hit[string]) int { return cmp.Compare(a.Score, b.Score) })
 	return ids(hits)
 }
 
-// angle is the one between two points, seen from the centre of the Earth.
+// angle returns the angle between two points on the Earth, seen from its centre.
 func angle(lon1, lat1, lon2, lat2 float64) float64 {
 	const degree = math.Pi / 180
 	sin1, cos1 := math.Sincos(lat1 * degree)
 	sin2, cos2 := math.Sincos(lat2 * degree)
 	return math.Acos(sin1*sin2 + cos1*cos2*math.Cos((lon1-lon2)*degree))
-}
-
-func city(i int) string {
-	return strings.Split(strings.Split(cities, "\n")[i], ",")[0]
 }
 
 func ids(hits []scatter.Hit[string]) []string {

@@ -4,24 +4,29 @@ import (
 	"hash/fnv"
 	"maps"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/scatterknn/scatter/examples/internal/corpus"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
 	dimensions = 512  // of a vector; features share them, so fewer would mean more noise
-	slots      = 4    // dimensions that each feature is spread over, so that no two features coincide altogether
+	slots      = 4    // dimensions for each feature, so that no two features have all in common
 	gramLength = 3    // characters in an n-gram
-	gramWeight = 0.5  // of an n-gram, where the word it is part of weighs 1
-	bodyWeight = 0.05 // of a word that stands only in the body of a comment, beyond its first sentence
+	gramWeight = 0.5  // of an n-gram, if the word that it is part of weighs 1
+	bodyWeight = 0.05 // of a word that occurs only after the first sentence of a comment
 )
 
-// embedder turns text into vectors: TF-IDF over words and character n-grams, hashed into a fixed number of dimensions
-// and normalized to length 1. It stands in for an embedding model, which would know that "uppercase" is close to
-// "ToUpper"; the search that follows doesn't care where its vectors come from.
+// embedder turns text into vectors: TF-IDF over words and character n-grams, hashed into a fixed
+// number of dimensions and normalized to length 1. It takes the place of an embedding model, which
+// would know that "uppercase" is close to "ToUpper". The search doesn't depend on where its vectors
+// come from.
 //
-// It is read-only once made, and so safe for concurrent use.
+// It never changes and is safe for concurrent use.
 type embedder struct {
 	idf     map[uint64]float32 // how rare a feature is in the corpus
 	unknown float32            // the idf of a feature that isn't in the corpus
@@ -30,8 +35,8 @@ type embedder struct {
 // features is the weight of each feature of a text, by the feature's hash.
 type features map[uint64]float32
 
-func newEmbedder(symbols []symbol) *embedder {
-	holders := make(map[uint64]int) // of each feature: how many symbols have it
+func newEmbedder(symbols []corpus.Symbol) *embedder {
+	holders := make(map[uint64]int) // the number of symbols that have a feature
 	for _, s := range symbols {
 		for feature := range symbolFeatures(s) {
 			holders[feature]++
@@ -46,7 +51,22 @@ func newEmbedder(symbols []symbol) *embedder {
 }
 
 // symbol returns the vector of a document.
-func (e *embedder) symbol(s symbol) []float32 { return e.vector(symbolFeatures(s)) }
+func (e *embedder) symbol(s corpus.Symbol) []float32 { return e.vector(symbolFeatures(s)) }
+
+// symbols returns the vectors of documents.
+func (e *embedder) symbols(symbols []corpus.Symbol) [][]float32 {
+	vectors := make([][]float32, len(symbols))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, s := range symbols {
+		group.Go(func() error {
+			vectors[i] = e.symbol(s)
+			return nil
+		})
+	}
+	group.Wait()
+	return vectors
+}
 
 // query returns the vector of a user's words.
 func (e *embedder) query(text string) []float32 {
@@ -55,7 +75,7 @@ func (e *embedder) query(text string) []float32 {
 	return e.vector(f)
 }
 
-func symbolFeatures(s symbol) features {
+func symbolFeatures(s corpus.Symbol) features {
 	pkg, name := splitID(s.ID)
 	f := make(features)
 	f.add(pkg, 1)
@@ -72,7 +92,7 @@ func splitID(id string) (pkg, name string) {
 	return id[:slash] + last, name
 }
 
-// add adds the words of a text and their n-grams. A word counts once for each text, however often it stands there.
+// add adds the words of a text and their n-grams. A word counts once for each text.
 func (f features) add(text string, weight float32) {
 	seen := make(map[string]bool)
 	for _, word := range words(text) {
@@ -84,7 +104,7 @@ func (f features) add(text string, weight float32) {
 		if len(word) < gramLength {
 			continue
 		}
-		marked := "^" + word + "$" // so that a beginning differs from a middle
+		marked := "^" + word + "$" // so that the beginning of a word differs from its middle
 		for i := range len(marked) - gramLength + 1 {
 			f[hash("gram "+marked[i:i+gramLength])] += weight * gramWeight
 		}
@@ -97,11 +117,11 @@ func hash(feature string) uint64 {
 	return h.Sum64()
 }
 
-// vector hashes weighted features into a vector of length 1. Half of a feature's slots are negative, on average, so that
-// collisions cancel out instead of adding up.
+// vector hashes weighted features into a vector of length 1. Half of a feature's slots are
+// negative, on average, so that collisions cancel out instead of adding up.
 func (e *embedder) vector(f features) []float32 {
 	v := make([]float32, dimensions)
-	for _, feature := range slices.Sorted(maps.Keys(f)) { // in one order, as rounding depends on it
+	for _, feature := range slices.Sorted(maps.Keys(f)) { // Rounding depends on the order.
 		idf, ok := e.idf[feature]
 		if !ok {
 			idf = e.unknown
@@ -138,7 +158,7 @@ func scramble(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// words returns the words of a text, in lower case: identifiers taken apart, stop words left out.
+// words returns the words of a text in lower case. It splits identifiers and leaves out stop words.
 func words(text string) []string {
 	var found []string
 	separates := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
@@ -152,7 +172,8 @@ func words(text string) []string {
 	return found
 }
 
-// splitCamelCase cuts before each capital that begins a word: "NewJSONReader" is "New", "JSON" and "Reader".
+// splitCamelCase cuts before each capital that begins a word: "NewJSONReader" is "New", "JSON" and
+// "Reader".
 func splitCamelCase(identifier string) []string {
 	var parts []string
 	runes := []rune(identifier)
@@ -168,8 +189,8 @@ func splitCamelCase(identifier string) []string {
 	return append(parts, string(runes[start:]))
 }
 
-// stem cuts off one ending, so that "reads", "reading" and "reader" are all "read". It is crude, but the same for
-// documents and queries.
+// stem cuts off one ending, so that "reads", "reading" and "reader" all become "read". It is crude,
+// but the same for documents and queries.
 func stem(word string) string {
 	for _, ending := range []string{"ing", "ies", "es", "ed", "er", "or", "s", "e", "ion", "y"} {
 		if rest, ok := strings.CutSuffix(word, ending); ok && len(rest) >= 3 {

@@ -4,6 +4,9 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"github.com/scatterknn/scatter/examples/internal/corpus"
+	"github.com/scatterknn/scatter/examples/internal/demotest"
 )
 
 func TestWords(t *testing.T) {
@@ -83,7 +86,7 @@ func TestObviousQueriesFindObviousSymbols(t *testing.T) {
 		"uppercase":                 "strings.ToUpper", // only their n-grams are alike
 	} {
 		v := e.query(query)
-		wanted := slices.IndexFunc(symbols, func(s symbol) bool { return s.ID == want })
+		wanted := slices.IndexFunc(symbols, func(s corpus.Symbol) bool { return s.ID == want })
 		nearer := 0
 		for _, vector := range vectors {
 			if squaredL2(v, vector) < squaredL2(v, vectors[wanted]) {
@@ -96,9 +99,9 @@ func TestObviousQueriesFindObviousSymbols(t *testing.T) {
 	}
 }
 
-func smallCorpus(t *testing.T) ([]symbol, *embedder) {
+func smallCorpus(t *testing.T) ([]corpus.Symbol, *embedder) {
 	t.Helper()
-	symbols, err := readCorpus(t.Context(), smallGoRoot(t))
+	symbols, err := corpus.Read(t.Context(), demotest.SmallGoRoot(t))
 	if err != nil {
 		t.Fatal(err)
 	}

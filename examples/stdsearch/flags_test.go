@@ -9,13 +9,13 @@ import (
 
 func TestParseFlags(t *testing.T) {
 	args := []string{"-nodes", "4", "-replicas=3", "-k", "7", "-down", "node3,node4", "-slow", "node2=300ms,node1=1h",
-		"-fail", "node1", "-deadline", "100ms", "-ivf", "read", "a zip"}
+		"-fail", "node1", "-deadline", "100ms", "-ivf", "-page", "3", "-peerk", "-groups", "read", "a zip"}
 	c, err := parseFlags(args, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	switch {
-	case c.nodes != 4, c.replicas != 3, c.k != 7, c.deadline != 100*time.Millisecond, !c.ivf, c.words != "read a zip",
+	case c.page != 3, !c.peerK, !c.groups, c.racks != 0, c.nodes != 4, c.replicas != 3, c.k != 7, c.deadline != 100*time.Millisecond, !c.ivf, c.words != "read a zip",
 		len(c.faults.down) != 2, !c.faults.down["node3"], !c.faults.down["node4"],
 		len(c.faults.slow) != 2, c.faults.slow["node2"] != 300*time.Millisecond, c.faults.slow["node1"] != time.Hour,
 		len(c.faults.fail) != 1, !c.faults.fail["node1"]:
@@ -26,6 +26,12 @@ func TestParseFlags(t *testing.T) {
 func TestOneNodeHasOneReplica(t *testing.T) {
 	if c, err := parseFlags([]string{"-nodes", "1", "zip"}, nil); err != nil || c.replicas != 1 {
 		t.Errorf("parseFlags of one node = %+v, %v, want 1 replica", c, err)
+	}
+}
+
+func TestRacksAreReplicas(t *testing.T) {
+	if c, err := parseFlags([]string{"-nodes", "7", "-racks", "3", "zip"}, nil); err != nil || c.replicas != 3 {
+		t.Errorf("parseFlags of 3 racks = %+v, %v, want 3 replicas", c, err)
 	}
 }
 
@@ -49,6 +55,12 @@ func TestWrongFlags(t *testing.T) {
 		{"-replicas 6 zip", "-replicas: want at most 5, the number of nodes, got 6"},
 		{"-nodes 1 -replicas 2 zip", "-replicas: want at most 1, the number of nodes, got 2"},
 		{"-replicas -1 zip", `invalid value "-1" for flag -replicas: want a whole number`},
+		{"-racks 2 -replicas 2 zip", "-racks: want no -replicas"},
+		{"-racks 2 -groups zip", "-racks: want no -groups"},
+		{"-racks 6 zip", "-racks: want at most 5, the number of nodes, got 6"},
+		{"-racks 0 zip", `invalid value "0" for flag -racks: want a whole number from 1 to 1000`},
+		{"-page 0 zip", `invalid value "0" for flag -page: want a whole number from 1 to 10000`},
+		{"-page 5 -base a.fvecs -query b.fvecs -truth c.ivecs", "-page: want query words or -text"},
 		{"-deadline 100 zip", `invalid value "100" for flag -deadline: want a duration above 0, such as 100ms`},
 		{"-deadline 0s zip", `invalid value "0s" for flag -deadline: want a duration above 0`},
 		{"-down node6 zip", `-down: want nodes out of node1 to node5, got "node6"`},

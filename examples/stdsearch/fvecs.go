@@ -11,13 +11,16 @@ import (
 	"path/filepath"
 )
 
-// The formats in which sets of vectors such as SIFT and GIST are published: each row is its dimension as an int32, then
-// that many values, little-endian. In .fvecs a value is a float32, in .bvecs an unsigned byte, in .ivecs an int32.
+// Sets of vectors such as SIFT and GIST are published in these formats. Each row is its dimension
+// as an int32 and then that many values, all little-endian. A value is a float32 in .fvecs, an
+// unsigned byte in .bvecs, and an int32 in .ivecs.
 
-// maxDimension is far above that of any published set. A larger one means that the file isn't in its format, or broken.
+// maxDimension is far above that of any published set. A larger one means that the file is broken
+// or in another format.
 const maxDimension = 1 << 16
 
-// readVectors reads a .fvecs or .bvecs file. All its rows have the same dimension, and there is at least one.
+// readVectors reads a .fvecs or .bvecs file. All its rows have the same dimension, and there is at
+// least one.
 func readVectors(path string) ([][]float32, error) {
 	switch filepath.Ext(path) {
 	case ".fvecs":
@@ -28,7 +31,8 @@ func readVectors(path string) ([][]float32, error) {
 	return nil, fmt.Errorf("%s: want a file of vectors, with a name ending in .fvecs or .bvecs", path)
 }
 
-// readNeighbours reads an .ivecs file, of which each row holds the IDs of a query's true neighbours, nearest first.
+// readNeighbours reads an .ivecs file. Each row has the IDs of a query's true neighbours, nearest
+// first.
 func readNeighbours(path string) ([][]int32, error) {
 	if filepath.Ext(path) != ".ivecs" {
 		return nil, fmt.Errorf("%s: want a file of neighbours, with a name ending in .ivecs", path)
@@ -67,14 +71,14 @@ func decodeIvecs(r io.Reader) ([][]int32, error) {
 	return decodeRows(r, 4, func(b []byte) (int32, error) { return int32(binary.LittleEndian.Uint32(b)), nil })
 }
 
-// decodeRows reads rows up to the end of r. size is the length of a value in bytes. An error tells the row, from 0, and
-// the offset in bytes at which it stands.
+// decodeRows reads rows up to the end of r. A value has size bytes. An error names the row, from 0,
+// and its offset in bytes.
 func decodeRows[T any](r io.Reader, size int, decode func([]byte) (T, error)) ([][]T, error) {
 	in := bufio.NewReaderSize(r, 1<<20)
 	var rows [][]T
 	var offset int64
 	var header [4]byte
-	var body []byte // of one row; grows to the dimension of the first
+	var body []byte // of one row
 	for {
 		at := func(offset int64) string { return fmt.Sprintf("row %d, byte %d", len(rows), offset) }
 		n, err := io.ReadFull(in, header[:])

@@ -126,7 +126,8 @@ type badReader struct{}
 
 func (badReader) Read([]byte) (int, error) { return 0, fmt.Errorf("bad disk") }
 
-// FuzzDecode checks that whatever is accepted is a table that encodes to what was read, and that all else is an error.
+// FuzzDecode checks that whatever is accepted is a table that encodes to what was read, and that
+// all else is an error.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(nil))
 	f.Add(encode([][]float32{{1, 2}, {3, 4}}))

@@ -50,10 +50,12 @@ func randomVector(random *rand.Rand, dimension int) []float32 {
 	return v
 }
 
-// bruteForce returns the rows nearest to v, the slow and obvious way.
+// bruteForce is the oracle: it returns the rows nearest to v.
 func bruteForce(docs []document, v []float32, k int) []int32 {
 	docs = slices.Clone(docs)
-	slices.SortFunc(docs, func(a, b document) int { return cmp.Compare(squaredL2(v, a.Vector), squaredL2(v, b.Vector)) })
+	slices.SortStableFunc(docs, func(a, b document) int {
+		return cmp.Compare(squaredL2(v, a.Vector), squaredL2(v, b.Vector))
+	})
 	var rows []int32
 	for _, d := range docs[:min(k, len(docs))] {
 		rows = append(rows, d.Row)
@@ -67,7 +69,7 @@ func TestFlatIndexIsExact(t *testing.T) {
 	for _, k := range []int{1, 7, 500, 1000} {
 		for range 10 {
 			v := randomVector(random, 16)
-			hits, err := n.nearestRows(t.Context(), v, k)
+			hits, err := n.nearestRows(t.Context(), v, part[int32]{k: k})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -93,7 +95,7 @@ func TestIVFIndexIsSortedAndTellsTrueDistances(t *testing.T) {
 	missed := false
 	for range 20 {
 		v := randomVector(random, 16)
-		hits, err := n.nearestRows(t.Context(), v, 10)
+		hits, err := n.nearestRows(t.Context(), v, part[int32]{k: 10})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,12 +116,67 @@ func TestIVFIndexIsSortedAndTellsTrueDistances(t *testing.T) {
 	}
 }
 
+// Parts of a ranking follow each other without a gap, also between rows that are equally far.
+func TestPartsOfARanking(t *testing.T) {
+	docs := tiedDocuments(100)
+	n, err := newNode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	if err := errors.Join(n.load(t.Context(), docs, func() {}), n.index(t.Context(), false)); err != nil {
+		t.Fatal(err)
+	}
+	v := make([]float32, 3)
+	all := bruteForce(docs, v, len(docs))
+	for from := range len(docs) + 1 {
+		p := part[int32]{k: 7, behind: from > 0}
+		if p.behind {
+			p.after = scatter.Hit[int32]{ID: all[from-1], Score: float32(squaredL2(v, docs[all[from-1]].Vector))}
+		}
+		for _, p.skip = range []int{0, 3, 9} {
+			hits, err := n.nearestRows(t.Context(), v, p)
+			end := min(from+p.k, len(all))
+			if want := all[min(from+p.skip, end):end]; err != nil || !slices.Equal(rowsOf(hits), want) {
+				t.Errorf("behind %d rows, without %d: %v, %v, want %v", from, p.skip, rowsOf(hits), err, want)
+			}
+		}
+	}
+}
+
+func TestPartsOfText(t *testing.T) {
+	n, _ := newTestNode(t, 50, false)
+	for from := range 12 {
+		p := part[string]{k: 3, behind: from > 0}
+		if p.behind {
+			p.after.ID = fmt.Sprintf("p.F%04d", 4*from) // of those with "body 4" in them, or not
+		}
+		for _, p.skip = range []int{0, 2, 5} {
+			var want []string
+			for i := range 50 {
+				if id := fmt.Sprintf("p.F%04d", i); id > p.after.ID && len(want) < p.k && (i == 4 || i/10 == 4) {
+					want = append(want, id)
+				}
+			}
+			want = want[min(p.skip, len(want)):]
+			hits, err := n.symbolsContaining(t.Context(), []byte("y 4"), p)
+			var ids []string
+			for _, hit := range hits {
+				ids = append(ids, hit.ID)
+			}
+			if err != nil || !slices.Equal(ids, want) {
+				t.Errorf("behind %q, without %d: %v, %v, want %v", p.after.ID, p.skip, ids, err, want)
+			}
+		}
+	}
+}
+
 // Too few documents to train on, or none at all, must not be an error.
 func TestIndexOfFewDocuments(t *testing.T) {
 	for size := range 20 {
 		for _, ivf := range []bool{false, true} {
 			n, _ := newTestNode(t, size, ivf)
-			hits, err := n.nearestSymbols(t.Context(), make([]float32, 16), 100)
+			hits, err := n.nearestSymbols(t.Context(), make([]float32, 16), part[string]{k: 100})
 			if err != nil || !ivf && len(hits) != size || len(hits) > size || size > 0 && len(hits) == 0 {
 				t.Errorf("%d documents, ivf %v: %d hits, %v", size, ivf, len(hits), err)
 			}
@@ -129,7 +186,7 @@ func TestIndexOfFewDocuments(t *testing.T) {
 
 func TestNearestSymbols(t *testing.T) {
 	n, docs := newTestNode(t, 50, false)
-	hits, err := n.nearestSymbols(t.Context(), docs[7].Vector, 1)
+	hits, err := n.nearestSymbols(t.Context(), docs[7].Vector, part[string]{k: 1})
 	want := found{Hit: scatter.Hit[string]{ID: "p.F0007"}, Summary: "summary 7"}
 	if err != nil || !slices.Equal(hits, []found{want}) {
 		t.Errorf("nearestSymbols = %v, %v, want %v", hits, err, want)
@@ -150,7 +207,7 @@ func TestSymbolsContaining(t *testing.T) {
 		{"%", 10, nil}, // no pattern
 		{"BODY", 10, nil},
 	} {
-		hits, err := n.symbolsContaining(t.Context(), []byte(tt.substring), tt.k)
+		hits, err := n.symbolsContaining(t.Context(), []byte(tt.substring), part[string]{k: tt.k})
 		var ids []string
 		for _, hit := range hits {
 			ids = append(ids, hit.ID)
@@ -167,8 +224,8 @@ func TestNodeHonoursContext(t *testing.T) {
 
 	over, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
-	for range 10 { // whichever way the select in acquire goes
-		if _, err := n.nearestRows(over, docs[0].Vector, 1); !errors.Is(err, cause) {
+	for range 10 { // The select in use may go either way.
+		if _, err := n.nearestRows(over, docs[0].Vector, part[int32]{k: 1}); !errors.Is(err, cause) {
 			t.Fatalf("a search after its context is over = %v, want the cause", err)
 		}
 		if err := n.load(over, docs, func() {}); !errors.Is(err, cause) {
@@ -179,19 +236,19 @@ func TestNodeHonoursContext(t *testing.T) {
 	<-n.free // as if a search were running
 	waiting, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(time.Millisecond, func() { cancel(cause) })
-	if _, err := n.nearestRows(waiting, docs[0].Vector, 1); !errors.Is(err, cause) {
+	if _, err := n.nearestRows(waiting, docs[0].Vector, part[int32]{k: 1}); !errors.Is(err, cause) {
 		t.Errorf("a search that waits for another = %v, want the cause", err)
 	}
 	n.free <- struct{}{}
 
-	if _, err := n.nearestRows(t.Context(), docs[0].Vector, 1); err != nil {
+	if _, err := n.nearestRows(t.Context(), docs[0].Vector, part[int32]{k: 1}); err != nil {
 		t.Errorf("a search after those = %v, want no error", err)
 	}
 }
 
 func TestNodeReportsBadVector(t *testing.T) {
 	n, _ := newTestNode(t, 5, false)
-	if _, err := n.nearestRows(t.Context(), []float32{1, 2, 3}, 1); err == nil {
+	if _, err := n.nearestRows(t.Context(), []float32{1, 2, 3}, part[int32]{k: 1}); err == nil {
 		t.Errorf("a query of another dimension gave no error")
 	}
 	if err := n.load(t.Context(), []document{{Row: 9, Vector: []float32{1}}}, func() {}); err == nil {

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// progress is a bar that shows how much of some work is done. It shows nothing unless it is on a terminal.
+// progress is a bar that shows how much of some work is done. It shows nothing unless it writes to
+// a terminal.
 type progress struct {
 	out   io.Writer // nil if there is no terminal
 	label string
@@ -45,7 +46,7 @@ func (p *progress) step() {
 		strings.Repeat("=", filled), strings.Repeat(" ", width-filled), p.done, p.total)
 }
 
-// clear takes the bar off the terminal.
+// clear removes the bar from the terminal.
 func (p *progress) clear() {
 	if p.out != nil {
 		fmt.Fprint(p.out, "\r\x1b[K")

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/scatterknn/scatter"
+	"github.com/scatterknn/scatter/examples/internal/corpus"
 )
 
-// searchSymbols indexes the standard library's documentation, answers one query and says how well.
+// searchSymbols indexes the standard library's documentation, answers one query and prints how
+// well.
 func searchSymbols(ctx context.Context, cfg *config, options *scatter.Options, stdout, stderr io.Writer) error {
 	start := time.Now()
-	symbols, err := readCorpus(ctx, goRoot(ctx, cfg.goroot))
+	symbols, err := corpus.Read(ctx, corpus.GoRoot(ctx, cfg.goroot))
 	if err != nil {
 		return err
 	}
@@ -24,11 +26,9 @@ func searchSymbols(ctx context.Context, cfg *config, options *scatter.Options, s
 		query = embedder.query(cfg.words)
 		req.Query = scatter.KNN{Field: "vector", Vector: query, Ranking: scatter.ScoreAscending}
 	}
-
+	vectors := embedder.symbols(symbols)
 	docs := make([]document, len(symbols))
-	vectors := make([][]float32, len(symbols))
 	for i, s := range symbols {
-		vectors[i] = embedder.symbol(s)
 		docs[i] = document{Row: int32(i), ID: s.ID, Summary: s.Summary, Body: s.Doc, Vector: vectors[i]}
 	}
 	c, err := startCluster(ctx, cfg, docs, options, stderr)
@@ -36,33 +36,70 @@ func searchSymbols(ctx context.Context, cfg *config, options *scatter.Options, s
 		return err
 	}
 	defer c.close()
-	fmt.Fprintf(stdout, "%d symbols, each on %d of %d nodes, ready in %.1fs\n\n",
-		len(symbols), cfg.replicas, cfg.nodes, time.Since(start).Seconds())
+	fmt.Fprintf(stdout, "%d symbols, %s, ready in %.1fs\n\n", len(symbols), c.topology.layout, time.Since(start).Seconds())
 
 	searcher, err := newSearcher(c, c.probeSymbols)
 	if err != nil {
 		return err
 	}
 	defer searcher.Close(context.WithoutCancel(ctx))
-	res, err := searcher.Search(ctx, req)
-	if err != nil {
+	show := printSymbols
+	if query != nil {
+		show = printRanked
+	}
+	hits, err := searchPages(ctx, cfg, c, searcher, req, show, stdout)
+	if err != nil || query == nil {
 		return err
 	}
-	if query == nil {
-		printSymbols(stdout, res.Hits)
-		printLedger(stdout, c, res)
-		return nil
-	}
-	printRanked(stdout, res.Hits)
-	printLedger(stdout, c, res)
 
-	distances := make([]float64, len(res.Hits)) // measured anew: an approximate engine's own need not be true
-	for i, hit := range res.Hits {
-		row, _ := slices.BinarySearchFunc(symbols, hit.ID, symbol.compareID)
+	distances := make([]float64, len(hits)) // measured again, as an approximate engine's own may be wrong
+	for i, hit := range hits {
+		row, _ := slices.BinarySearchFunc(symbols, hit.ID, corpus.Symbol.CompareID)
 		distances[i] = squaredL2(query, vectors[row])
 	}
 	k := min(cfg.k, len(symbols))
 	fmt.Fprintf(stdout, "recall@%d: %.3f of what an exact search over all symbols in one place finds\n",
 		k, recall(distances, kthDistance(query, vectors, k), k))
 	return nil
+}
+
+// searchPages answers a request, in pages if the command line says so. It prints each page, and the
+// ledger of the last one. It returns the hits of all pages.
+func searchPages(
+	ctx context.Context, cfg *config, c *cluster, searcher *scatter.Searcher[found, string], req *scatter.Request,
+	show func(io.Writer, []found), stdout io.Writer,
+) ([]found, error) {
+	var hits []found
+	var after scatter.Cursor
+	for page := 1; ; page++ {
+		next := *req // A new one for each page: late probes may still read those before.
+		next.After = after
+		if cfg.page > 0 {
+			next.K = min(cfg.page, cfg.k-len(hits))
+		}
+		res, err := searcher.Search(ctx, &next, nil)
+		if err != nil {
+			return nil, err
+		}
+		more := cfg.page > 0 && res.Exact > 0 && len(hits)+res.Exact < cfg.k && res.Next != ""
+		certain := res.Hits
+		if more {
+			certain = certain[:res.Exact] // The others come again on the next page.
+		}
+		if cfg.page > 0 {
+			fmt.Fprintf(stdout, "page %d\n", page)
+		}
+		show(stdout, certain)
+		hits = append(hits, certain...)
+		if !more {
+			printLedger(stdout, c, res)
+			if !answered(res) {
+				return nil, errNoAnswer
+			}
+			return hits, nil
+		}
+		printVerdict(stdout, c, res)
+		fmt.Fprintln(stdout)
+		after = res.Next
+	}
 }

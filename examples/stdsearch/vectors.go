@@ -9,13 +9,14 @@ import (
 	"github.com/scatterknn/scatter"
 )
 
-// vectorSet is vectors to search, queries, and the true answers.
+// vectorSet is the vectors to search, the queries, and the true answers.
 type vectorSet struct {
 	base, queries [][]float32
-	truth         [][]int32 // of each query: the rows of base nearest to it, nearest first
+	truth         [][]int32 // for each query, the rows of base nearest to it, nearest first
 }
 
-// readVectorSet reads the three files and checks that they belong together, for answers of k neighbours.
+// readVectorSet reads the three files and checks that they belong together, for answers of k
+// neighbours.
 func readVectorSet(cfg *config) (*vectorSet, error) {
 	var s vectorSet
 	var err error
@@ -49,7 +50,8 @@ func readVectorSet(cfg *config) (*vectorSet, error) {
 	return &s, nil
 }
 
-// searchVectors indexes vectors from a file, searches for each query, and reports recall and latencies.
+// searchVectors indexes vectors from a file, searches for each query, and prints recall and
+// latencies.
 func searchVectors(ctx context.Context, cfg *config, options *scatter.Options, stdout, stderr io.Writer) error {
 	start := time.Now()
 	set, err := readVectorSet(cfg)
@@ -65,8 +67,8 @@ func searchVectors(ctx context.Context, cfg *config, options *scatter.Options, s
 		return err
 	}
 	defer c.close()
-	fmt.Fprintf(stdout, "%d vectors of %d dimensions, each on %d of %d nodes, ready in %.1fs\n",
-		len(set.base), len(set.base[0]), cfg.replicas, cfg.nodes, time.Since(start).Seconds())
+	fmt.Fprintf(stdout, "%d vectors of %d dimensions, %s, ready in %.1fs\n",
+		len(set.base), len(set.base[0]), c.topology.layout, time.Since(start).Seconds())
 
 	searcher, err := newSearcher(c, c.probeRows)
 	if err != nil {
@@ -75,7 +77,7 @@ func searchVectors(ctx context.Context, cfg *config, options *scatter.Options, s
 	defer searcher.Close(context.WithoutCancel(ctx))
 	var last *scatter.Response[scatter.Hit[int32]]
 	var sum float64
-	var partial int
+	var partial, unanswered int
 	latencies := make([]time.Duration, len(set.queries))
 	for i, query := range set.queries {
 		req := &scatter.Request{
@@ -83,12 +85,15 @@ func searchVectors(ctx context.Context, cfg *config, options *scatter.Options, s
 			Query: scatter.KNN{Field: "vector", Vector: query, Ranking: scatter.ScoreAscending},
 			K:     cfg.k,
 		}
-		if last, err = searcher.Search(ctx, req); err != nil {
+		if last, err = searcher.Search(ctx, req, nil); err != nil {
 			return err
 		}
 		latencies[i] = last.Elapsed
 		if last.Partial {
 			partial++
+		}
+		if !answered(last) {
+			unanswered++
 		}
 		distances := make([]float64, len(last.Hits))
 		for j, hit := range last.Hits {
@@ -103,5 +108,8 @@ func searchVectors(ctx context.Context, cfg *config, options *scatter.Options, s
 	fmt.Fprintf(stdout, "latency: p50 %s, p95 %s, p99 %s\n", milliseconds(percentile(latencies, 50)),
 		milliseconds(percentile(latencies, 95)), milliseconds(percentile(latencies, 99)))
 	fmt.Fprintf(stdout, "recall@%d: %.4f of the true neighbours\n", cfg.k, sum/float64(len(set.queries)))
+	if unanswered == len(set.queries) {
+		return errNoAnswer
+	}
 	return nil
 }

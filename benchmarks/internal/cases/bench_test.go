@@ -15,6 +15,7 @@ func BenchmarkMergeEmbedded(b *testing.B)       { measure(b, MergeEmbedded()) }
 func BenchmarkMergeOverPeers(b *testing.B)      { measure(b, MergeOverPeers()) }
 func BenchmarkMergeOverK(b *testing.B)          { measure(b, MergeOverK()) }
 func BenchmarkFanout(b *testing.B)              { measure(b, Fanout()) }
+func BenchmarkFanoutByHand(b *testing.B)        { measure(b, FanoutByHand()) }
 func BenchmarkFanoutOverPeers(b *testing.B)     { measure(b, FanoutOverPeers()) }
 func BenchmarkFanoutWaiting(b *testing.B)       { measure(b, FanoutWaiting()) }
 func BenchmarkFanoutOneConnection(b *testing.B) { measure(b, FanoutOneConnection()) }

@@ -95,7 +95,7 @@ func (g Group) Impl(name string) int {
 func All() []Group {
 	return []Group{
 		Merge(), MergeU64(), MergeByID(), MergeEmbedded(), MergeOverPeers(), MergeOverK(),
-		Fanout(), FanoutOverPeers(), FanoutWaiting(), FanoutOneConnection(), Search(),
+		Fanout(), FanoutByHand(), FanoutOverPeers(), FanoutWaiting(), FanoutOneConnection(), Search(),
 		Machine(), MachineBurst(),
 		Ring(), Cover(), Codec(),
 	}

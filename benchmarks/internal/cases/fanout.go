@@ -4,16 +4,18 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/scatterknn/scatter"
+	"github.com/scatterknn/scatter/benchmarks/internal/loopback"
 )
 
 const (
 	peerDeadline = scatter.DefaultPeerDeadline // the rivals' too, where they have one
 
-	// replicas is how many peers hold each range of the Searcher's ring.
+	// replicas is how many peers hold each shard of the Searcher.
 	replicas = 3
 )
 
@@ -73,11 +75,37 @@ func Fanout() Group {
 	return g
 }
 
+// FanoutByHand asks peers that answer at once for hits that have to be merged.
+func FanoutByHand() Group {
+	g := Group{
+		Name:  "FanoutByHand",
+		Title: "Fan-out and merge, by hand",
+		About: "10 hits of each peer, made beforehand, and the 10 best of all. **By hand** is an errgroup with a" +
+			" `context.WithTimeout` for each peer and a sort of all hits.",
+		Impls: []Impl{broadcasting, {Name: "hand", Label: "by hand", Lacks: errgroupEach.Lacks}},
+	}
+	probe := loopback.Instantly()
+	for _, n := range []int{1, 3, 10, 100} {
+		g.Cases = append(g.Cases, Case{Params: []Param{{"peers", n}}, Setup: func() []func() {
+			peers := loopback.PeerNames(n)
+			var runs []func()
+			for _, ask := range []loopback.Contender{loopback.ByBroadcast, loopback.ByHand} {
+				runs = append(runs, func() {
+					_, err := ask(context.Background(), peers, probe)
+					must(err)
+				})
+			}
+			return runs
+		}})
+	}
+	return g
+}
+
 // FanoutOverPeers shows how a fan-out grows with the number of peers.
 func FanoutOverPeers() Group {
 	g := Fanout()
 	g.Name, g.Title, g.Growth = "FanoutOverPeers", "Fan-out, over the number of peers", true
-	g.About = "As above. The **Searcher** has a ring of three times as many peers, of which it asks a third: see below."
+	g.About = "As above. The **Searcher** has three times as many peers and asks a third of them: see below."
 	g.Impls = append(g.Impls, searching)
 	g.Cases = nil
 	for _, n := range doubling(1, 1024) {
@@ -158,19 +186,16 @@ func Search() Group {
 	g := Group{
 		Name:  "Search",
 		Title: "Searcher against Broadcast",
-		About: "A `Searcher` on a ring of three times as many peers, each with one token, three of which hold each" +
-			" range. With the default options it asks a plan, which here is every third peer, and has the others as" +
-			" standbys; hedges are armed, none is sent. As each peer asked is the only one for its ranges, the answer is" +
-			" whole with the last reply. `Broadcast` asks as many peers, those of such a plan, and knows nothing of ranges." +
-			" **AskAll** asks all peers of a ring that has but as many, and stops when each range has an answer; it has no" +
-			" standbys, and so no hedges.",
+		About: "A `Searcher` over as many shards as peers are asked, each held by three peers. It chooses one peer of" +
+			" each shard, has the others as standbys and learns from each reply. Hedges are armed, but none is sent." +
+			" `Broadcast` asks as many peers and knows nothing of shards. **AskAll** asks all peers of a ring with one token" +
+			" for each and three replicas, and stops once each range has an answer. It has no standbys and no hedges.",
 		Impls: []Impl{searching, broadcasting, {Name: "all", Label: "Searcher, AskAll", Ours: true}},
 	}
 	for _, n := range []int{10, 100, 1000} {
 		g.Cases = append(g.Cases, Case{Params: []Param{{"peers", n}}, Setup: func() []func() {
-			plan := scatter.NewCover(evenRing(replicas*n), replicas).Plan(nil, 1)
 			return []func(){
-				searchOver(newSearcher(n)), broadcastTo(plan, instantly), searchOver(newSearcherOfAll(n)),
+				searchOver(newSearcher(n)), broadcastTo(somePeers(n), instantly), searchOver(newSearcherOfAll(n)),
 			}
 		}})
 	}
@@ -191,7 +216,7 @@ func broadcastAsyncTo(peers []scatter.PeerID) func() {
 
 func searchOver(s *scatter.Searcher[hit, string]) func() {
 	return func() {
-		must(complete(s.Search(context.Background(), request)))
+		must(complete(s.Search(context.Background(), request, nil)))
 	}
 }
 
@@ -211,23 +236,34 @@ func rivalsAsk(peers []scatter.PeerID, probe scatter.Probe[hit]) []func() {
 	return runs
 }
 
-// newSearcher returns one that asks n peers of a larger ring for each query.
+// newSearcher returns a Searcher over n shards of three replicas. It asks n peers for each query.
+// It never hedges: a probe that the machine holds up for long would cost a hedge.
 func newSearcher(n int) *scatter.Searcher[hit, string] {
-	opts := &scatter.SearcherOptions{Replicas: replicas, Seed: 1}
-	return warm(scatter.NewSearcher(instantly, evenRing(replicas*n), opts))
+	opts := &scatter.SearcherOptions{Seed: 1, HedgeDelay: time.Second, HedgeQuantile: -1}
+	return warm(scatter.NewSearcher(instantly, shards(n), opts))
 }
 
-// newSearcherOfAll returns one that asks all peers of a ring of n, and stops when each range has an answer.
+// newSearcherOfAll returns a Searcher that asks all peers of a ring of n, and stops once each
+// range has an answer.
 func newSearcherOfAll(n int) *scatter.Searcher[hit, string] {
-	opts := &scatter.SearcherOptions{Replicas: replicas, Seed: 1, AskAll: true}
-	return warm(scatter.NewSearcher(instantly, evenRing(n), opts))
+	opts := &scatter.SearcherOptions{AskAll: true}
+	return warm(scatter.NewSearcher(instantly, scatter.NewCover(evenRing(n), replicas), opts))
 }
 
-// warm has a Searcher make its plans, which it does once for each ring.
+// shards returns the Cover of n shards, each held by three peers that hold nothing else.
+func shards(n int) *scatter.Cover {
+	var groups [][]scatter.PeerID
+	for peers := range slices.Chunk(somePeers(replicas*n), replicas) {
+		groups = append(groups, peers)
+	}
+	return scatter.NewGroupCover(groups...)
+}
+
+// warm has a Searcher learn how long its peers take.
 func warm(s *scatter.Searcher[hit, string], err error) *scatter.Searcher[hit, string] {
 	must(err)
 	for range 100 {
-		must(complete(s.Search(context.Background(), request)))
+		must(complete(s.Search(context.Background(), request, nil)))
 	}
 	return s
 }

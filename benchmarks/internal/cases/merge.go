@@ -46,7 +46,7 @@ func Merge() Group {
 		Name:  "Merge",
 		Title: "Merge",
 		About: "The k best of k hits from each peer, in sorted lists, with 12-byte string IDs, each ID once. **scatter**" +
-			" is `AppendMergeSorted` into a fresh slice, **into a slice** the same into one that is large enough, and" +
+			" is `MergeSorted` into a fresh slice, **into a slice** the same into one that is large enough, and" +
 			" **checked** is `Merge`, which looks at every hit to see that the lists are sorted. The sort appends all hits" +
 			" to one slice, sorts it by score and ID, and copies from it what a hash set has not seen yet. The rivals have" +
 			" such a set too. With dups=50, half of the hits are copies of another list's, as of replicas. Several inputs" +
@@ -59,8 +59,8 @@ func Merge() Group {
 			g.Cases = append(g.Cases, in.mergeCase(func() []func() {
 				room := make([]hit, 0, in.k)
 				return inTurn(several(in, in.lists),
-					func(lists [][]hit) { scatter.AppendMergeSorted(nil, lists, in.k, scatter.ScoreAscending) },
-					func(lists [][]hit) { scatter.AppendMergeSorted(room, lists, in.k, scatter.ScoreAscending) },
+					func(lists [][]hit) { scatter.MergeSorted(nil, lists, in.k, scatter.ScoreAscending) },
+					func(lists [][]hit) { scatter.MergeSorted(room, lists, in.k, scatter.ScoreAscending) },
 					func(lists [][]hit) { scatter.Merge(lists, in.k, scatter.ScoreAscending) },
 					func(lists [][]hit) { sortUnion(lists, in.k, byScore) },
 					func(lists [][]hit) { heapMerge(lists, in.k) },
@@ -84,7 +84,7 @@ func MergeU64() Group {
 		g.Cases = append(g.Cases, in.mergeCase(func() []func() {
 			inputs := several(in, func(variant int) [][]hit64 { return listsOf(in, variant, scrambled, byScore64) })
 			return inTurn(inputs,
-				func(lists [][]hit64) { scatter.AppendMergeSorted(nil, lists, in.k, scatter.ScoreAscending) },
+				func(lists [][]hit64) { scatter.MergeSorted(nil, lists, in.k, scatter.ScoreAscending) },
 				func(lists [][]hit64) { sortUnion(lists, in.k, byScore64) },
 			)
 		}))
@@ -104,7 +104,7 @@ func MergeByID() Group {
 		g.Cases = append(g.Cases, in.mergeCase(func() []func() {
 			inputs := several(in, func(variant int) [][]hit { return listsOf(in, variant, docID, byID) })
 			return inTurn(inputs,
-				func(lists [][]hit) { scatter.AppendMergeSorted(nil, lists, in.k, scatter.IDAscending) },
+				func(lists [][]hit) { scatter.MergeSorted(nil, lists, in.k, scatter.IDAscending) },
 				func(lists [][]hit) { sortUnion(lists, in.k, byID) },
 			)
 		}))
@@ -128,9 +128,9 @@ func MergeEmbedded() Group {
 		g.Cases = append(g.Cases, in.mergeCase(func() []func() {
 			inputs := several(in, func(variant int) carriers { return carriersOf(in.lists(variant)) })
 			return inTurn(inputs,
-				func(c carriers) { scatter.AppendMergeSorted(nil, c.hits, in.k, scatter.ScoreAscending) },
-				func(c carriers) { scatter.AppendMergeSorted(nil, c.docs, in.k, scatter.ScoreAscending) },
-				func(c carriers) { scatter.AppendMergeSorted(nil, c.pointers, in.k, scatter.ScoreAscending) },
+				func(c carriers) { scatter.MergeSorted(nil, c.hits, in.k, scatter.ScoreAscending) },
+				func(c carriers) { scatter.MergeSorted(nil, c.docs, in.k, scatter.ScoreAscending) },
+				func(c carriers) { scatter.MergeSorted(nil, c.pointers, in.k, scatter.ScoreAscending) },
 			)
 		}))
 	}
@@ -162,7 +162,7 @@ func (g *Group) addGrowing(in inputs) {
 	g.Impls = []Impl{trusted, checked, sorting, heaping, tournament}
 	g.Cases = append(g.Cases, in.mergeCase(func() []func() {
 		return inTurn(several(in, in.lists),
-			func(lists [][]hit) { scatter.AppendMergeSorted(nil, lists, in.k, scatter.ScoreAscending) },
+			func(lists [][]hit) { scatter.MergeSorted(nil, lists, in.k, scatter.ScoreAscending) },
 			func(lists [][]hit) { scatter.Merge(lists, in.k, scatter.ScoreAscending) },
 			func(lists [][]hit) { sortUnion(lists, in.k, byScore) },
 			func(lists [][]hit) { heapMerge(lists, in.k) },

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/scatterknn/scatter"
 )
@@ -44,27 +45,43 @@ func Ring() Group {
 	return g
 }
 
-// Cover finds holders, and plans.
+// Cover makes and asks covers.
 func Cover() Group {
 	g := Group{
 		Name:  "Cover",
 		Title: "Cover",
-		About: "Three replicas on the same rings. A plan is made once for many queries.",
+		About: "Three replicas on the same rings. **SetCover** gives a `Searcher` a new Cover, and **Search** is one" +
+			" search with probes that answer at once: it asks more than a third of the peers, as the tokens are random.",
 		Impls: []Impl{{Name: "scatter", Label: "Cover", Ours: true}},
 	}
-	for _, op := range []string{"NewCover", "Plan"} {
+	for _, op := range []string{"NewCover", "Holders", "SetCover", "Search"} {
 		for _, n := range doubling(1000, 64_000) {
-			g.Cases = append(g.Cases, Case{Params: []Param{{"op", op}, {"points", n}}, Setup: func() []func() {
-				ring := scatter.NewRing(somePoints(n)...)
-				if op == "NewCover" {
-					return []func(){func() { scatter.NewCover(ring, replicas) }}
-				}
-				cover := scatter.NewCover(ring, replicas)
-				return []func(){func() { cover.Plan(nil, 1) }}
-			}})
+			c := Case{Params: []Param{{"op", op}, {"points", n}}}
+			c.Setup = func() []func() { return []func(){coverOp(op, n)} }
+			g.Cases = append(g.Cases, c)
 		}
 	}
 	return g
+}
+
+// coverOp returns an operation on a ring of n points.
+func coverOp(op string, n int) func() {
+	ring := scatter.NewRing(somePoints(n)...)
+	cover := scatter.NewCover(ring, replicas)
+	switch op {
+	case "NewCover":
+		return func() { scatter.NewCover(ring, replicas) }
+	case "Holders":
+		token := uint64(0)
+		return func() { token += tokenStep; cover.Holders(token) }
+	}
+	s := warm(scatter.NewSearcher(instantly, cover, &scatter.SearcherOptions{
+		Seed: 1, HedgeDelay: time.Second, HedgeQuantile: -1,
+	}))
+	if op == "SetCover" {
+		return func() { s.SetCover(cover) }
+	}
+	return searchOver(s)
 }
 
 func somePoints(n int) []scatter.Point {

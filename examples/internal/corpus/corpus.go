@@ -1,4 +1,5 @@
-package main
+// Package corpus reads the documentation of the Go standard library, which examples search.
+package corpus
 
 import (
 	"context"
@@ -20,18 +21,19 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// symbol is one document of the corpus: an exported function, type or method and what is written about it.
-type symbol struct {
+// Symbol is one document of the corpus: an exported function, type or method and its documentation.
+type Symbol struct {
 	ID      string // "archive/zip.OpenReader", "net/http.(*Client).Do", "time.Duration.String"
 	Doc     string // the whole doc comment
 	Summary string // its first sentence
 }
 
-func (s symbol) compareID(id string) int { return strings.Compare(s.ID, id) }
+// CompareID compares the symbol's ID with another, as strings.Compare does.
+func (s Symbol) CompareID(id string) int { return strings.Compare(s.ID, id) }
 
-// goRoot finds the Go installation whose source is to be read: the one asked for, or that of the go command, or the one
-// this program was built with.
-func goRoot(ctx context.Context, asked string) string {
+// GoRoot returns the Go installation whose source is read: the one asked for, or that of the go
+// command, or the one that this program was built with.
+func GoRoot(ctx context.Context, asked string) string {
 	if asked != "" {
 		return asked
 	}
@@ -43,15 +45,15 @@ func goRoot(ctx context.Context, asked string) string {
 	return build.Default.GOROOT
 }
 
-// readCorpus returns every documented exported symbol of the packages below root/src, sorted by ID.
-func readCorpus(ctx context.Context, root string) ([]symbol, error) {
+// Read returns every documented exported symbol of the packages below root/src, sorted by ID.
+func Read(ctx context.Context, root string) ([]Symbol, error) {
 	src := filepath.Join(root, "src")
 	dirs, err := packageDirs(src)
 	if err != nil {
 		return nil, fmt.Errorf("no Go source in GOROOT %q: want a directory with the standard library in src: %w", root, err)
 	}
 
-	found := make([][]symbol, len(dirs)) // by package, so that the parsers share nothing
+	found := make([][]Symbol, len(dirs)) // by package, so that the goroutines share nothing
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, dir := range dirs {
@@ -72,7 +74,7 @@ func readCorpus(ctx context.Context, root string) ([]symbol, error) {
 	if len(symbols) == 0 {
 		return nil, fmt.Errorf("no Go source in GOROOT %q: %s holds no package with a documented exported symbol", root, src)
 	}
-	slices.SortFunc(symbols, func(a, b symbol) int { return a.compareID(b.ID) })
+	slices.SortFunc(symbols, func(a, b Symbol) int { return a.CompareID(b.ID) })
 	return symbols, nil
 }
 
@@ -85,7 +87,7 @@ func packageDirs(src string) ([]string, error) {
 		}
 		name := entry.Name()
 		switch path {
-		case "cmd", "builtin": // programs, and names that no package declares
+		case "cmd", "builtin": // Programs, and names that no package declares.
 			return fs.SkipDir
 		}
 		if name == "internal" || name == "vendor" || name == "testdata" || name[0] == '_' || name[0] == '.' {
@@ -97,8 +99,9 @@ func packageDirs(src string) ([]string, error) {
 	return dirs, err
 }
 
-// readPackage returns the symbols of the package in one directory; none if there is no package for this platform.
-func readPackage(src, importPath string) ([]symbol, error) {
+// readPackage returns the symbols of the package in a directory. There are none without a package
+// for this platform.
+func readPackage(src, importPath string) ([]Symbol, error) {
 	dir := filepath.Join(src, filepath.FromSlash(importPath))
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
@@ -128,10 +131,10 @@ func readPackage(src, importPath string) ([]symbol, error) {
 	if err != nil {
 		return nil, fmt.Errorf("package %s: %w", importPath, err)
 	}
-	var symbols []symbol
+	var symbols []Symbol
 	add := func(name, comment string) {
 		if comment != "" {
-			symbols = append(symbols, symbol{ID: importPath + "." + name, Doc: comment, Summary: pkg.Synopsis(comment)})
+			symbols = append(symbols, Symbol{ID: importPath + "." + name, Doc: comment, Summary: pkg.Synopsis(comment)})
 		}
 	}
 	for _, f := range pkg.Funcs {
@@ -139,11 +142,11 @@ func readPackage(src, importPath string) ([]symbol, error) {
 	}
 	for _, t := range pkg.Types {
 		add(t.Name, t.Doc)
-		for _, f := range t.Funcs { // go/doc files a constructor under the type it returns
+		for _, f := range t.Funcs { // Package doc files a constructor under its type.
 			add(f.Name, f.Doc)
 		}
 		for _, m := range t.Methods {
-			if m.Level == 0 { // not promoted from an embedded type
+			if m.Level == 0 { // It isn't promoted from an embedded type.
 				add(methodName(m), m.Doc)
 			}
 		}
@@ -163,7 +166,8 @@ func methodName(m *doc.Func) string {
 	return recv + "." + m.Name
 }
 
-// interfaceMethods yields the exported methods of an interface type, which go/doc leaves in the declaration.
+// interfaceMethods returns the exported methods of an interface type, which package doc leaves in
+// the declaration.
 func interfaceMethods(t *doc.Type) iter.Seq2[string, string] {
 	return func(yield func(name, comment string) bool) {
 		for _, spec := range t.Decl.Specs {

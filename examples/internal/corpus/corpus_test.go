@@ -1,4 +1,4 @@
-package main
+package corpus_test
 
 import (
 	"os"
@@ -6,20 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-)
 
-// smallGoRoot makes a GOROOT that has only a few packages of the real one.
-func smallGoRoot(t *testing.T) string {
-	t.Helper()
-	real, small := goRoot(t.Context(), ""), t.TempDir()
-	for _, pkg := range []string{"archive/zip", "sort", "strings", "sync/atomic", "time"} {
-		err := os.CopyFS(filepath.Join(small, "src", pkg), os.DirFS(filepath.Join(real, "src", pkg)))
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return small
-}
+	"github.com/scatterknn/scatter/examples/internal/corpus"
+	"github.com/scatterknn/scatter/examples/internal/demotest"
+)
 
 // writeFiles makes a GOROOT out of files by their path in src.
 func writeFiles(t *testing.T, files map[string]string) string {
@@ -37,12 +27,12 @@ func writeFiles(t *testing.T, files map[string]string) string {
 	return root
 }
 
-func TestReadCorpusOfRealPackages(t *testing.T) {
-	symbols, err := readCorpus(t.Context(), smallGoRoot(t))
+func TestReadOfRealPackages(t *testing.T) {
+	symbols, err := corpus.Read(t.Context(), demotest.SmallGoRoot(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	byID := make(map[string]symbol)
+	byID := make(map[string]corpus.Symbol)
 	var ids []string
 	for _, s := range symbols {
 		byID[s.ID] = s
@@ -66,7 +56,7 @@ func TestReadCorpusOfRealPackages(t *testing.T) {
 	}
 }
 
-func TestReadCorpusSkips(t *testing.T) {
+func TestReadSkips(t *testing.T) {
 	root := writeFiles(t, map[string]string{
 		"a/a.go": `package a
 			// F is documented.
@@ -95,7 +85,7 @@ func TestReadCorpusSkips(t *testing.T) {
 		"i/j/generic.go":      "package j\n// G is generic.\ntype G[T any] struct{}\n// M is too.\nfunc (g *G[T]) M() {}",
 		"i/iface/embedded.go": "package iface\n// I embeds.\ntype I interface {\n\terror\n\t// M is I's.\n\tM()\n\tundocumented()\n}",
 	})
-	symbols, err := readCorpus(t.Context(), root)
+	symbols, err := corpus.Read(t.Context(), root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,14 +95,14 @@ func TestReadCorpusSkips(t *testing.T) {
 	}
 	want := []string{"a.(*T).M", "a.F", "a.T", "i/iface.I", "i/iface.I.M", "i/j.(*G).M", "i/j.G"}
 	if !slices.Equal(ids, want) {
-		t.Errorf("readCorpus found %q, want %q", ids, want)
+		t.Errorf("Read found %q, want %q", ids, want)
 	}
 	if got, want := symbols[1].Summary, "F is documented."; got != want {
 		t.Errorf("Summary = %q, want %q", got, want)
 	}
 }
 
-func TestReadCorpusErrors(t *testing.T) {
+func TestReadErrors(t *testing.T) {
 	tests := []struct {
 		name, root, want string
 	}{
@@ -122,8 +112,8 @@ func TestReadCorpusErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := readCorpus(t.Context(), tt.root); err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("readCorpus = %v, want an error with %q", err, tt.want)
+			if _, err := corpus.Read(t.Context(), tt.root); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("Read = %v, want an error with %q", err, tt.want)
 			}
 		})
 	}
