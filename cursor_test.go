@@ -15,7 +15,7 @@ func TestCursorRoundTrip(t *testing.T) {
 	testCursor(t, "")
 	testCursor(t, "a\xff\x00")
 	testCursor(t, PeerID("named"))
-	testCursor(t, math.MinInt64)
+	testCursor(t, math.MinInt)
 	testCursor(t, int8(-3))
 	testCursor(t, uint64(math.MaxUint64))
 	testCursor(t, uint16(7))
