@@ -77,9 +77,9 @@ type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 	workers  workers[launch]
 	work     func() // what a worker's goroutine does
 	units    units
-	held     map[int]*unit   // by index: the unit of an AsyncProbe, which may never call done
-	progress func(time.Time) // is told when replies have come in; may be nil
-	launched bool            // a probe was launched since the caller slept last
+	held     map[int]*unit // by index: the unit of an AsyncProbe, which may never call done
+	progress func()        // is called when something has happened; may be nil
+	launched bool          // a probe was launched since the caller slept last
 }
 
 // launch is a probe to be run.
@@ -141,15 +141,15 @@ func (b *broadcast[H, ID]) drive(ctx context.Context, until time.Time) {
 		if b.ledger.waiting == 0 {
 			b.units.discard()
 		}
-		if b.progress != nil {
-			b.progress(now)
-		}
 		deadline, bounded := b.machine.Deadline()
 		switch {
 		case ended.kind != goOn:
 			b.step(now, ended)
 		case bounded && !now.Before(deadline):
 			b.advance(now)
+		}
+		if b.progress != nil {
+			b.progress() // after advance: that a peer is late makes hits certain
 		}
 	}
 }

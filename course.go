@@ -64,8 +64,10 @@ func (c *course[H, ID]) Handle(ctl *Control[State, event], s State, ev event) St
 		c.giveUpUnits(ctl)
 	case hedgeDue:
 		c.hedge(ctl)
-	case graceOver, stop:
+	case graceOver:
 		c.over, c.enough = true, true
+	case stop:
+		c.over, c.enough, c.left = true, true, true
 	case timeUp:
 		c.over = true
 	}
@@ -189,6 +191,9 @@ func (c *course[H, ID]) replied(ctl *Control[State, event], ev event) {
 	if p.refill > 0 {
 		c.ledger.takeRefill(p, r, &c.want)
 		c.conclude(i, r.status, err, ev.at)
+		if r.status == Abandoned && c.cause == nil { // as below
+			c.cause = r.cause
+		}
 		return
 	}
 	p.hits, p.report.Hits, p.report.Unsorted = r.hits, len(r.hits), r.unsorted

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"time"
 )
 
 // exact returns how many of the leading hits no unseen hit of a peer that has Answered can precede.
@@ -74,6 +75,7 @@ func (l *ledger[H, ID]) planRefill(want *wanted[ID]) bool {
 		}
 		if place := countUpTo(known, p.unseen.last.hit(), want.order); place < want.k {
 			p.refill, p.phase = want.k-place, waiting
+			p.unitSince, p.hedgeAt = time.Time{}, time.Time{} // those of the first question
 			l.waiting++
 			l.queue = append(l.queue, int32(i))
 		}

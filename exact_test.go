@@ -9,9 +9,12 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/semaphore"
 )
 
 var exactCases = flag.Int("exact-cases", 3000, "random clusters that the oracles of exact answers check")
@@ -306,4 +309,38 @@ func TestSpreadK(t *testing.T) {
 			assert.LessOrEqual(t, got, k+1)
 		}
 	}
+}
+
+// Rules 42, 45: a refill waits for a unit of the Semaphore as long as a first question may.
+func TestRefillWaitsForUnitAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sem := semaphore.NewWeighted(1)
+		probe := func(_ context.Context, p PeerID, req *Request) (hitList, error) {
+			time.Sleep(800 * time.Millisecond)
+			l := hitList{{string(p) + "1", 1}, {string(p) + "2", 2}}
+			return l[min(req.Skip, 2):min(req.K, 2)], nil
+		}
+		resp, err := Broadcast(t.Context(), &Request{Query: KNN{}, K: 4}, []PeerID{"a", "b"}, probe,
+			&Options{PeerDeadline: time.Second, Semaphore: sem, PeerK: func(int, int) int { return 1 }})
+		assert.NoError(t, err)
+		assert.Equal(t, 4, resp.Exact, "each refill waits 0.8 s for its unit, less than PeerDeadline")
+	})
+}
+
+// Rule 9: the cause of a cancelled query is told also if a refill is the first to notice it.
+func TestRefillNoticesCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		probe := func(ctx context.Context, _ PeerID, req *Request) (hitList, error) {
+			if req.Skip == 0 {
+				return hitList{{"a", 1}}, nil
+			}
+			cancel(errBroke)
+			return nil, ctx.Err()
+		}
+		resp, err := Broadcast(ctx, testRequest, []PeerID{"p"}, probe, &Options{PeerK: func(int, int) int { return 1 }})
+		require.Equal(t, errBroke, err)
+		require.Equal(t, "p:Answered", summary(resp))
+		require.Equal(t, 1, resp.Exact)
+	})
 }

@@ -55,6 +55,7 @@ type query[H Ranked[ID], ID cmp.Ordered] struct {
 	graced   bool       // EnoughCoverage was reached, and Grace runs
 	over     bool       // the query ends now,
 	enough   bool       // because the answer is complete enough,
+	left     bool       // or because the caller has all that it wants,
 	cause    error      // or for this reason
 	late     *lateError // the one made last, for other peers to share
 	response *Response[H]
@@ -352,7 +353,7 @@ func (q *query[H, ID]) verdict(p *peer[H]) (Status, error) {
 	switch {
 	case q.cause != nil:
 		status, err = Abandoned, q.cause
-	case q.enough && p.refill == 0:
+	case q.left, q.enough && p.refill == 0:
 		status, err = NotNeeded, ErrEnough
 	case p.phase != asking:
 		err = q.sharedLate("reply", 0)

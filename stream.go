@@ -6,7 +6,6 @@ import (
 	"iter"
 	"slices"
 	"sync/atomic"
-	"time"
 )
 
 // Stream is [Broadcast] that gives hits as soon as they are certain. The query begins when the
@@ -56,22 +55,32 @@ type stream[H Ranked[ID], ID cmp.Ordered] struct {
 }
 
 // advance gives the hits that have become certain. Rule 48.
-func (s *stream[H, ID]) advance(now time.Time) {
+func (s *stream[H, ID]) advance() {
 	b := s.broadcast
-	if b.machine.Stopped() || s.broken || b.ledger.inFlight+b.ledger.waiting == 0 {
-		return
+	if b.machine.Stopped() || b.ledger.inFlight+b.ledger.waiting == 0 || b.opts.Bound == nil && !b.refills {
+		return // all the others come at the end
 	}
 	known, _ := b.ledger.known(b.want.k, b.want.order)
 	certain := b.ledger.certain(known, &b.want)
 	for len(s.given) < certain {
-		h := known[len(s.given)]
-		s.given = append(s.given, h)
-		if !s.yield(h) {
-			s.broken = true
-			b.step(now, event{kind: stop})
+		if !s.give(known[len(s.given)]) {
 			return
 		}
 	}
+}
+
+// give gives a hit while peers are out. If the loop is left then, by a panic of its body too, the
+// query ends.
+func (s *stream[H, ID]) give(h H) bool {
+	s.given = append(s.given, h)
+	s.broken = true
+	defer func() {
+		if s.broken {
+			s.broadcast.step(s.broadcast.now(), event{kind: stop})
+		}
+	}()
+	s.broken = !s.yield(h)
+	return !s.broken
 }
 
 // finish gives the other hits of the answer.

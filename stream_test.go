@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,4 +217,86 @@ func TestRefillFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Rule 48: a hit comes once no peer that is out can precede it, also if that is because one is late.
+func TestStreamGoesOnWithoutALatePeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// b hangs until its deadline (1 s); c hangs longer only by being asked later (Limit 2).
+		begun := time.Now()
+		probe := func(ctx context.Context, p PeerID, _ *Request) (hitList, error) {
+			switch p {
+			case "a":
+				time.Sleep(500 * time.Millisecond)
+				return hitList{{"x", 1}}, nil
+			case "b": // ignores its context
+				time.Sleep(time.Minute)
+				return nil, nil
+			}
+			<-ctx.Done()
+			return obey(ctx)
+		}
+		hits, _ := Stream(t.Context(), &Request{Query: KNN{}, K: 3}, []PeerID{"b", "a", "c"}, probe,
+			&Options{PeerDeadline: time.Second, Limit: 2, Bound: boundsOf(map[PeerID]float32{"b": 0, "a": 0, "c": 5})})
+		for range hits {
+			assert.Equal(t, time.Second, time.Since(begun), "certain once b is late")
+			break
+		}
+		time.Sleep(2 * time.Minute) // until b's probe has ended
+	})
+}
+
+// Rule 48: a panic in the body of the loop ends the query: nobody is asked any more, and QueryDone is
+// told.
+func TestStreamPanicEndsTheQuery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked, ended atomic.Int32
+		probe := func(ctx context.Context, p PeerID, _ *Request) (hitList, error) {
+			asked.Add(1)
+			if p == "a" {
+				return hitList{{"x", 1}}, nil
+			}
+			time.Sleep(time.Second)
+			return nil, nil
+		}
+		hits, _ := Stream(t.Context(), &Request{Query: KNN{}, K: 3}, []PeerID{"a", "b", "c"}, probe,
+			&Options{Limit: 1, Bound: boundsOf(map[PeerID]float32{"a": 0, "b": 5, "c": 6}),
+				Trace: &Trace{QueryDone: func(context.Context, QueryDoneInfo) { ended.Add(1) }}})
+		func() {
+			defer func() { _ = recover() }()
+			for range hits {
+				time.Sleep(2 * time.Second) // b's reply is in the inbox
+				panic("body")
+			}
+		}()
+		synctest.Wait()
+		assert.Equal(t, int32(2), asked.Load(), "nobody is asked after the panic")
+		assert.Equal(t, int32(1), ended.Load(), "QueryDone")
+	})
+}
+
+// Rule 48: leaving the loop in the second round cancels it with ErrEnough.
+func TestStreamBreaksInRefill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []Status
+		probe := func(ctx context.Context, p PeerID, req *Request) (hitList, error) {
+			if req.Skip > 0 {
+				if p == "b" {
+					return obey(ctx)
+				}
+				return hitList{{"a2", 2}}, nil
+			}
+			if p == "a" {
+				return hitList{{"a1", 1}}, nil
+			}
+			return hitList{{"b1", 1.5}}, nil
+		}
+		hits, _ := Stream(t.Context(), &Request{Query: KNN{}, K: 4}, []PeerID{"a", "b"}, probe,
+			&Options{PeerK: func(int, int) int { return 1 },
+				Trace: &Trace{ProbeDone: func(_ context.Context, i ProbeDoneInfo) { got = append(got, i.Status) }}})
+		for range hits {
+			break
+		}
+		assert.Equal(t, NotNeeded, got[len(got)-1], "%v", got)
+	})
 }
