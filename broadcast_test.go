@@ -375,9 +375,6 @@ func TestBroadcastCutsReplies(t *testing.T) {
 	for i := range long {
 		long[i] = Hit[string]{fmt.Sprintf("%03d", i/2), float32(i / 2)}
 	}
-	if distinctPrefix(long, 3, ScoreAscending) == len(long) {
-		t.Skip("distinctPrefix is not there yet")
-	}
 	b := behave{"a": answer(long...), "b": answer(Hit[string]{"x", 0.5})}
 	r, err := Broadcast(t.Context(), &Request{Query: KNN{}, K: 3}, b.peers(), b.probe, nil)
 	require.NoError(t, err)

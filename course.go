@@ -188,29 +188,27 @@ func (c *course[H, ID]) replied(ctl *Control[State, event], ev event) {
 	if r.status == TimedOut && r.obeyed {
 		err = c.lateError(p, err)
 	}
-	if p.refill > 0 {
+	again := p.refill > 0
+	if again {
 		c.ledger.takeRefill(p, r, &c.want)
-		c.conclude(i, r.status, err, ev.at)
-		if r.status == Abandoned && c.cause == nil { // as below
-			c.cause = r.cause
+	} else {
+		p.hits, p.report.Hits, p.report.Unsorted = r.hits, len(r.hits), r.unsorted
+		p.unseen = unseenAfter(r, c.first.K)
+		if r.status == Answered && exceedsBound(p, r.hits, c.want.order) {
+			err = ErrBound
 		}
-		return
-	}
-	p.hits, p.report.Hits, p.report.Unsorted = r.hits, len(r.hits), r.unsorted
-	p.unseen = unseenAfter(r, c.first.K)
-	if r.status == Answered && exceedsBound(p, r.hits, c.want.order) {
-		err = ErrBound
 	}
 	c.conclude(i, r.status, err, ev.at)
 	switch {
-	case r.status == Answered:
-		c.answered(ctl, p.number)
 	case r.status == Abandoned:
 		// The query was cancelled, and this is the first to tell. It ends when cancel comes, or
 		// when nobody is out any more, with the same error.
 		if c.cause == nil {
 			c.cause = r.cause
 		}
+	case again: // Rule 45: it costs Exact alone.
+	case r.status == Answered:
+		c.answered(ctl, p.number)
 	case isPermanent(r.err): // Rule 37
 		c.over, c.cause = true, r.err
 	default:

@@ -527,7 +527,7 @@ func TestCoversWithoutHolders(t *testing.T) {
 			}
 			assert.Equal(t, int32(-1), c.number("a"))
 			query := newCoverage(c, nil)
-			assert.Zero(t, query.open)
+			assert.Zero(t, countOpen(query))
 			assert.False(t, query.whole())
 			assert.Zero(t, query.share())
 			missing := query.missing()

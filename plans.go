@@ -278,13 +278,3 @@ func (p *plan) hope(peer int32) {
 	p.coverage.hope(peer)
 	p.size++
 }
-
-// appendOnlyHope appends the ranges that would be lost without a peer that is hoped for.
-func (c *coverage) appendOnlyHope(list []int32, peer int32) []int32 {
-	for _, r := range c.rangesOf(peer) {
-		if !c.hopedBut(peer, r) {
-			list = append(list, r)
-		}
-	}
-	return list
-}

@@ -306,12 +306,18 @@ func (q *query[H, ID]) conclude(i int, status Status, err error, at time.Time) {
 		}
 		return
 	}
+	q.probeDone(i, &p.report, at)
+}
+
+// probeDone tells all that want to know what came of a probe.
+func (q *query[H, ID]) probeDone(i int, report *PeerReport, at time.Time) {
+	p := &q.ledger.peers[i]
 	q.driver.concluded(i)
 	if q.strategy != nil {
-		q.strategy.concluded(at, p.number, &p.report)
+		q.strategy.concluded(at, p.number, report)
 	}
 	if trace := q.opts.Trace; trace != nil {
-		tell(p.ctx, trace.ProbeDone, ProbeDoneInfo{q.req, p.report})
+		tell(p.ctx, trace.ProbeDone, ProbeDoneInfo{q.req, *report})
 	}
 }
 
@@ -326,13 +332,7 @@ func (q *query[H, ID]) concludeRefill(i int, status Status, err error, at time.T
 	}
 	report := p.report
 	report.Status, report.Err, report.Elapsed = status, err, max(at.Sub(p.askedAt), 0)
-	q.driver.concluded(i)
-	if q.strategy != nil {
-		q.strategy.concluded(at, p.number, &report)
-	}
-	if trace := q.opts.Trace; trace != nil {
-		tell(p.ctx, trace.ProbeDone, ProbeDoneInfo{q.req, report})
-	}
+	q.probeDone(i, &report, at)
 }
 
 // share returns how much has an answer.

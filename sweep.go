@@ -161,7 +161,7 @@ func (s *sweep) choice() choice {
 	words := bitsetWords(len(s.ends))
 	sets := make(bitset, 2*words+len(s.chosen)) // one allocation for all three
 	c := &coverage{
-		Cover: s.Cover, open: len(s.ends) - len(s.lost), uncovered: allTokens,
+		Cover: s.Cover, uncovered: allTokens,
 		covered: sets[:words:words], lost: sets[words : 2*words : 2*words], hoped: sets[2*words:],
 	}
 	copy(c.hoped, s.chosen)
