@@ -103,7 +103,7 @@ func rackCover(racks, peers, points int, seed uint64) *Cover {
 // askAll makes a query of a choice: all its probes answer after 5 ms.
 func askAll(l *loads, now time.Time, c choice) {
 	for _, peer := range c.peers {
-		l.started(now, peer)
+		l.started(peer)
 	}
 	for _, peer := range c.peers {
 		l.ended(now, peer, outcomeAnswered, 5*time.Millisecond, time.Second)
@@ -361,7 +361,7 @@ func TestTheCheaperReplicaIsAsked(t *testing.T) {
 		},
 		1: func(l *loads) chooseOptions {
 			for _, peer := range []int32{0, 0, 2, 2} {
-				l.started(chooseEpoch, peer)
+				l.started(peer)
 			}
 			return chooseOptions{}
 		},
@@ -417,7 +417,7 @@ func TestLoadIsEvenWithPauses(t *testing.T) {
 				if r.IntN(1000) == 0 {
 					latency = 10 * time.Millisecond
 				}
-				l.started(now, peer)
+				l.started(peer)
 				l.ended(now, peer, outcomeAnswered, latency, time.Second)
 				asked[peer]++
 				total++

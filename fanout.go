@@ -122,7 +122,7 @@ func (f *fanout[H, ID]) asked(ctl *Control[State, event], i int, ctx context.Con
 		slow.report.Late = true // Rule 36
 	}
 	if f.strategy != nil {
-		f.strategy.asked(now, p.number, p.report.Role, p.refill > 0)
+		f.strategy.asked(p.number, p.report.Role, p.refill > 0)
 	}
 	if f.hedger != nil && f.hedger.delay > 0 && p.refill == 0 {
 		f.planHedge(ctl, p, now, f.hedger.delay)

@@ -21,18 +21,11 @@ type fleet struct {
 	seed    uint64
 	turn    atomic.Uint64 // queries
 
-	setting sync.Mutex // held by setCover
-	view    atomic.Pointer[view]
+	setting sync.Mutex            // held by setCover
+	loads   atomic.Pointer[loads] // of the Cover that is set
 
 	counting sync.Mutex
 	counts   Stats // guarded by counting; without the purses and Peers
-}
-
-// view is a Cover and what is known of its peers.
-type view struct {
-	*Cover
-	loads     *loads
-	latencies []*latency // by number
 }
 
 // setCover makes later queries use another Cover. What is known of peers that are on both is kept.
@@ -42,23 +35,7 @@ func (f *fleet) setCover(cover *Cover) {
 	}
 	f.setting.Lock()
 	defer f.setting.Unlock()
-	old := f.view.Load()
-	v := &view{Cover: cover, latencies: make([]*latency, len(cover.peers))}
-	if old == nil {
-		v.loads = newLoads(cover, nil, f.seed)
-	} else {
-		v.loads = newLoads(cover, old.loads, f.seed)
-	}
-	for i, peer := range cover.peers {
-		v.latencies[i] = new(latency)
-		if old == nil {
-			continue
-		}
-		if number := old.number(peer); number >= 0 {
-			v.latencies[i] = old.latencies[number]
-		}
-	}
-	f.view.Store(v)
+	f.loads.Store(newLoads(cover, f.loads.Load(), f.seed))
 }
 
 // optionsOf returns the Options of one search.
@@ -110,20 +87,19 @@ func (f *fleet) mergeReserve(opts *Options) time.Duration {
 }
 
 // stats returns what has been done until now.
-func (f *fleet) stats(now time.Time) Stats {
+func (f *fleet) stats() Stats {
 	f.counting.Lock()
 	stats := f.counts
 	f.counting.Unlock()
 	stats.FallbackPurse, stats.HedgePurse = f.purses.fallback.available(), f.purses.hedge.available()
-	v := f.view.Load()
-	stats.Peers = make([]PeerStats, len(v.peers))
-	for i, peer := range v.peers {
-		load := v.loads.stats(now, int32(i))
-		l := v.latencies[i]
+	l := f.loads.Load()
+	stats.Peers = make([]PeerStats, len(l.peers))
+	for i, peer := range l.cover.peers {
+		load, answers := l.stats(int32(i)), &l.peers[i].answers
 		stats.Peers[i] = PeerStats{
 			Peer: peer, InFlight: load.inFlight, Probes: load.probes, Failures: load.failures, Late: load.late,
 			ProbationSince: load.probationSince,
-			P50:            l.quantile(0.5), P95: l.quantile(0.95), P99: l.quantile(0.99),
+			P50:            answers.quantile(0.5), P95: answers.quantile(0.95), P99: answers.quantile(0.99),
 		}
 	}
 	return stats

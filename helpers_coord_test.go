@@ -188,7 +188,7 @@ func (f *fixed) choose(_, _ time.Time) *selection {
 	return s
 }
 
-func (f *fixed) asked(_ time.Time, i int32, role Role, _ bool) {
+func (f *fixed) asked(i int32, role Role, _ bool) {
 	f.probes[f.cover.peers[i]]++
 	if role == Primary && !f.alone {
 		f.purses.payIn()

@@ -49,6 +49,8 @@ const (
 // load is what is known of one peer. It has no lock of its own. Times are durations since the epoch
 // of its owner.
 type load struct {
+	answers latency // how long it takes to answer; safe without a lock
+
 	average  float64       // moving average of latency and loadFloor in nanoseconds; 0 if unknown
 	learned  time.Duration // when something was last added to average
 	inFlight int32
@@ -92,6 +94,7 @@ func (p *load) end(at time.Duration, how outcome, elapsed, penalty time.Duration
 	}
 	switch how {
 	case outcomeAnswered:
+		p.answers.record(elapsed)
 		if p.average > 0 { // there is a median
 			elapsed = min(elapsed, time.Duration(loadClip*median))
 		}

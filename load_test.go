@@ -16,7 +16,7 @@ import (
 // failTimes has a peer fail n times.
 func failTimes(l *loads, now time.Time, peer int32, n int) {
 	for range n {
-		l.started(now, peer)
+		l.started(peer)
 		l.ended(now, peer, outcomeFailed, time.Millisecond, time.Second)
 	}
 }
@@ -36,10 +36,10 @@ func TestProbation(t *testing.T) {
 	failTimes(l, now, 0, 2)
 	askAll(l, now, choice{peers: []int32{0}})
 	failTimes(l, now, 0, 2)
-	assert.Zero(t, l.stats(now, 0).probationSince, "an answer came between")
+	assert.Zero(t, l.stats(0).probationSince, "an answer came between")
 	failTimes(l, now, 0, 1)
-	assert.Equal(t, now, l.stats(now, 0).probationSince)
-	assert.Equal(t, int64(5), l.stats(now, 0).failures)
+	assert.Equal(t, now, l.stats(0).probationSince)
+	assert.Equal(t, int64(5), l.stats(0).failures)
 
 	for _, delay := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
 		delay *= time.Second
@@ -48,35 +48,35 @@ func TestProbation(t *testing.T) {
 		chosen(after(delay), []int32{1}, nil) // one at a time
 		l.dropTrial(0)
 		chosen(after(delay), []int32{0}, []int32{0})
-		l.started(after(delay), 0)
+		l.started(0)
 		l.dropTrial(0) // too late
 		chosen(after(delay+time.Hour), []int32{1}, nil)
 		now = after(delay + 500*time.Millisecond)
 		l.ended(now, 0, outcomeFailed, 500*time.Millisecond, time.Second)
 	}
-	assert.Equal(t, chooseEpoch, l.stats(now, 0).probationSince)
+	assert.Equal(t, chooseEpoch, l.stats(0).probationSince)
 
 	// A trial that is cut short says nothing. The first answer ends probation.
 	chosen(after(time.Minute), []int32{0}, []int32{0})
-	l.started(after(time.Minute), 0)
+	l.started(0)
 	l.ended(after(time.Minute), 0, outcomeCutShort, 0, time.Second)
 	chosen(after(time.Minute), []int32{0}, []int32{0})
-	l.started(after(time.Minute), 0)
+	l.started(0)
 	l.ended(after(time.Minute), 0, outcomeAnswered, time.Millisecond, time.Second)
-	assert.Zero(t, l.stats(now, 0).probationSince)
+	assert.Zero(t, l.stats(0).probationSince)
 	failTimes(l, after(time.Minute), 0, 2)
-	assert.Zero(t, l.stats(now, 0).probationSince)
+	assert.Zero(t, l.stats(0).probationSince)
 }
 
 // Rule 36: a peer that hangs is found out by the hedges in its place. Other ends don't count.
 func TestProbationOfAPeerThatHangs(t *testing.T) {
 	l := newLoads(groupCover(1, 2), nil, 1)
 	for _, how := range []outcome{outcomeLate, outcomeCutShort, outcomeLate, outcomeNeutral, outcomeLate} {
-		assert.Zero(t, l.stats(chooseEpoch, 0).probationSince)
-		l.started(chooseEpoch, 0)
+		assert.Zero(t, l.stats(0).probationSince)
+		l.started(0)
 		l.ended(chooseEpoch, 0, how, time.Millisecond, time.Second)
 	}
-	stats := l.stats(chooseEpoch, 0)
+	stats := l.stats(0)
 	assert.Equal(t, loadStats{probes: 5, late: 3, probationSince: chooseEpoch}, stats)
 }
 
@@ -97,11 +97,11 @@ func TestProbationOfTheOnlyHolder(t *testing.T) {
 // A probe that started before a trial doesn't end it.
 func TestTrialAndAnOlderProbe(t *testing.T) {
 	l, now := newLoads(groupCover(1, 2), nil, 1), chooseEpoch
-	l.started(now, 0) // hangs
+	l.started(0) // hangs
 	failTimes(l, now, 0, 3)
 	now = now.Add(time.Second)
 	require.Equal(t, []int32{0}, l.choose(now, nil, chooseOptions{}).trials)
-	l.started(now, 0)
+	l.started(0)
 	l.ended(now, 0, outcomeFailed, time.Second, time.Second) // the older one
 	assert.Empty(t, l.choose(now.Add(time.Hour), nil, chooseOptions{}).trials)
 	l.ended(now, 0, outcomeFailed, time.Second, time.Second)
@@ -112,7 +112,7 @@ func TestTrialAndAnOlderProbe(t *testing.T) {
 func TestTypicalLatency(t *testing.T) {
 	l, now := newLoads(groupCover(1, 4), nil, 1), chooseEpoch
 	end := func(peer int32, how outcome, elapsed time.Duration) {
-		l.started(now, peer)
+		l.started(peer)
 		l.ended(now, peer, how, elapsed, time.Second)
 	}
 	typical := func(peer int32) time.Duration {
@@ -156,10 +156,10 @@ func TestUnknownPeer(t *testing.T) {
 	l, now := newLoads(groupCover(1, 2), nil, 1), chooseEpoch
 	askAll(l, now, choice{peers: []int32{1}})
 	for range 5 {
-		l.started(now, 1) // so that the known one is dear
+		l.started(1) // so that the known one is dear
 	}
 	assert.Equal(t, []int32{0}, l.choose(now, nil, chooseOptions{}).peers)
-	l.started(now, 0)
+	l.started(0)
 	assert.Equal(t, []int32{1}, l.choose(now, nil, chooseOptions{}).peers)
 	l.ended(now, 0, outcomeAnswered, 5*time.Millisecond, time.Second)
 	assert.Equal(t, []int32{0}, l.choose(now, nil, chooseOptions{}).peers)
@@ -169,18 +169,18 @@ func TestUnknownPeer(t *testing.T) {
 func TestLoadsOfAnotherCover(t *testing.T) {
 	old, now := newLoads(groupCover(1, 3), nil, 1), chooseEpoch
 	askAll(old, now, choice{peers: []int32{0}})
-	old.started(now, 2)
+	old.started(2)
 	failTimes(old, now, 1, 3)
 	cover := newTestCover([]PeerID{"new", "p0002", "p0001"}, []uint64{1 << 63}, []int32{0, 3}, []int32{0, 1, 2})
 	l := newLoads(cover, old, 1)
-	assert.Equal(t, loadStats{}, l.stats(now, 0))
-	assert.Equal(t, loadStats{probes: 1, inFlight: 1}, l.stats(now, 1))
-	assert.Equal(t, now, l.stats(now, 2).probationSince)
+	assert.Equal(t, loadStats{}, l.stats(0))
+	assert.Equal(t, loadStats{probes: 1, inFlight: 1}, l.stats(1))
+	assert.Equal(t, now, l.stats(2).probationSince)
 	old.ended(now, 2, outcomeAnswered, time.Second, time.Second)
-	assert.Equal(t, loadStats{probes: 1}, l.stats(now, 1))
-	old.started(now, 1)
+	assert.Equal(t, loadStats{probes: 1}, l.stats(1))
+	old.started(1)
 	old.ended(now, 1, outcomeAnswered, time.Second, time.Second)
-	assert.Zero(t, l.stats(now, 2).probationSince)
+	assert.Zero(t, l.stats(2).probationSince)
 }
 
 // Rule 39: a hedge is of use if its peer is idle, or is expected to answer within the time that the
@@ -190,7 +190,7 @@ func TestMayHedge(t *testing.T) {
 	askAll(l, now, choice{peers: []int32{0}}) // it takes 5 ms
 	assert.True(t, l.mayHedge(now, 0, 5*time.Millisecond))
 	assert.True(t, l.mayHedge(now, 0, 0))
-	l.started(now, 0)
+	l.started(0)
 	assert.False(t, l.mayHedge(now, 0, 9*time.Millisecond))
 	assert.True(t, l.mayHedge(now, 0, 12*time.Millisecond))
 }
@@ -296,12 +296,12 @@ func TestLoadsAreSafeForConcurrentUse(t *testing.T) {
 				}
 				for _, peer := range c.peers {
 					probes[peer].Add(1)
-					l.started(now, peer)
+					l.started(peer)
 					assert.Positive(t, l.weight(now, peer, o))
 					l.mayHedge(now, peer, time.Millisecond)
 					how := outcome(r.IntN(int(outcomeNeutral) + 1))
 					l.ended(now, peer, how, time.Duration(r.IntN(1e7)), time.Second)
-					l.stats(now, peer)
+					l.stats(peer)
 				}
 				assert.Equal(t, len(c.peers), c.coverage.hoped.count(), "another query has changed the choice")
 			}
@@ -320,7 +320,7 @@ func TestLoadsAreSafeForConcurrentUse(t *testing.T) {
 			wg.Wait()
 			onProbation := 0
 			for peer := range probes {
-				stats := old.stats(chooseEpoch, int32(peer))
+				stats := old.stats(int32(peer))
 				assert.Equal(t, probes[peer].Load(), stats.probes)
 				assert.Zero(t, stats.inFlight)
 				if !stats.probationSince.IsZero() {

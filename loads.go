@@ -121,7 +121,7 @@ func (s *sharedLoads) at(now time.Time) time.Duration {
 }
 
 // started records that a probe of a peer starts.
-func (l *loads) started(_ time.Time, peer int32) {
+func (l *loads) started(peer int32) {
 	l.shared.Lock()
 	defer l.shared.Unlock()
 	l.peers[peer].start()
@@ -180,7 +180,7 @@ func (l *loads) findMedian() {
 }
 
 // stats returns a peer's counters.
-func (l *loads) stats(_ time.Time, peer int32) loadStats {
+func (l *loads) stats(peer int32) loadStats {
 	l.shared.Lock()
 	defer l.shared.Unlock()
 	p := l.peers[peer]

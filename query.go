@@ -75,7 +75,7 @@ type driver interface {
 // strategy is a Searcher's part in a query: it chooses the peers and learns from them.
 type strategy interface {
 	choose(now, until time.Time) *selection
-	asked(now time.Time, peer int32, role Role, again bool)
+	asked(peer int32, role Role, again bool)
 	concluded(now time.Time, peer int32, report *PeerReport)
 	finished(merge time.Duration)
 }

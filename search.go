@@ -9,7 +9,7 @@ import (
 // search is a Searcher's part in one query.
 type search[H Ranked[ID], ID cmp.Ordered] struct {
 	fleet  *fleet
-	view   *view
+	loads  *loads
 	course *course[H, ID]
 	hedger hedger
 	spawn  func(func())  // runs what is done in the background; may be nil
@@ -20,25 +20,25 @@ type search[H Ranked[ID], ID cmp.Ordered] struct {
 
 // choose chooses whom to ask. It implements strategy.
 func (q *search[H, ID]) choose(now, until time.Time) *selection {
-	s, v, opts := q.fleet, q.view, &q.course.opts
-	live := newBitset(len(v.peers))
-	for i, peer := range v.peers {
+	s, cover, opts := q.fleet, q.loads.cover, &q.course.opts
+	live := newBitset(len(cover.peers))
+	for i, peer := range cover.peers {
 		if opts.Live.of(peer) {
 			live.add(int32(i))
 		}
 	}
-	chosen := &selection{cover: v.Cover, live: live}
+	chosen := &selection{cover: cover, live: live}
 	if s.opts.AskAll {
-		chosen.coverage = newCoverage(v.Cover, live.clone())
-		for i := range v.peers {
-			if live.has(int32(i)) && len(v.rangesOf(int32(i))) > 0 {
+		chosen.coverage = newCoverage(cover, live.clone())
+		for i := range cover.peers {
+			if live.has(int32(i)) && len(cover.rangesOf(int32(i))) > 0 {
 				chosen.peers = append(chosen.peers, int32(i))
 			}
 		}
 		return chosen
 	}
 	how := chooseOptions{affinity: opts.Affinity, cost: s.opts.Cost, spawn: q.spawn}
-	choice := v.loads.choose(now, live, how)
+	choice := q.loads.choose(now, live, how)
 	chosen.peers, chosen.coverage, q.trials = choice.peers, choice.coverage, choice.trials
 	chosen.hedger = q.newHedger(chosen, how, now, until)
 	return chosen
@@ -47,7 +47,7 @@ func (q *search[H, ID]) choose(now, until time.Time) *selection {
 // newHedger returns the hedger of a query whose peers are chosen. The other live peers are
 // standbys.
 func (q *search[H, ID]) newHedger(chosen *selection, how chooseOptions, now, until time.Time) *hedger {
-	s, v := q.fleet, q.view
+	s, l := q.fleet, q.loads
 	q.delay = s.hedgeDelay(q.course.opts.PeerDeadline, now, until)
 	ready := chosen.live.clone()
 	for _, peer := range chosen.peers {
@@ -56,9 +56,9 @@ func (q *search[H, ID]) newHedger(chosen *selection, how chooseOptions, now, unt
 	q.hedger = hedger{
 		coverage: chosen.coverage,
 		ready:    ready,
-		late:     newBitset(len(v.peers)),
-		weight:   func(peer int32) float64 { return v.loads.weight(now, peer, how) },
-		useful:   v.loads.mayHedge,
+		late:     newBitset(len(l.peers)),
+		weight:   func(peer int32) float64 { return l.weight(now, peer, how) },
+		useful:   l.mayHedge,
 		turn:     s.turn.Add(1),
 		purses:   &s.purses,
 		delay:    q.delay,
@@ -67,23 +67,22 @@ func (q *search[H, ID]) newHedger(chosen *selection, how chooseOptions, now, unt
 }
 
 // asked implements strategy.
-func (q *search[H, ID]) asked(now time.Time, peer int32, role Role, again bool) {
+func (q *search[H, ID]) asked(peer int32, role Role, again bool) {
 	q.probes++
 	q.trials = slices.DeleteFunc(q.trials, func(trial int32) bool { return trial == peer })
 	if role == Primary && !again && !q.fleet.opts.AskAll {
 		q.fleet.purses.payIn()
 	}
-	q.view.loads.started(now, peer)
+	q.loads.started(peer)
 }
 
 // concluded implements strategy. It records how long a peer took to answer, or how it has failed.
 func (q *search[H, ID]) concluded(now time.Time, peer int32, report *PeerReport) {
 	if report.Status == Answered || report.Status == Incomplete {
-		q.view.latencies[peer].record(report.Elapsed)
 		q.fleet.answers.record(report.Elapsed) // Rule 38: nothing else is a latency
 	}
 	penalty := cmp.Or(max(q.course.opts.PeerDeadline, 0), DefaultPeerDeadline) // Rule 35
-	q.view.loads.ended(now, peer, q.outcome(report), report.Elapsed, penalty)
+	q.loads.ended(now, peer, q.outcome(report), report.Elapsed, penalty)
 }
 
 // outcome says what a line of the ledger tells of its peer.
@@ -112,7 +111,7 @@ func (q *search[H, ID]) outcome(report *PeerReport) outcome {
 func (q *search[H, ID]) finished(took time.Duration) {
 	s, resp := q.fleet, q.course.response
 	for _, trial := range q.trials {
-		q.view.loads.dropTrial(trial)
+		q.loads.dropTrial(trial)
 	}
 	s.merges.record(took)
 	var fallbacks, hedges, won int64

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
-	"time"
 )
 
 // ErrClosed is returned by [Searcher.Search] after [Searcher.Close]. A query that Close has cut
@@ -140,7 +139,7 @@ func (s *Searcher[H, ID]) Coordinator(
 	}
 	c.course.opts.MergeReserve = s.mergeReserve(opts)
 	// It starts no goroutine: without spawn, a query that is due to plan does so itself.
-	c.course.strategy = &search[H, ID]{fleet: &s.fleet, view: s.view.Load(), course: &c.course}
+	c.course.strategy = &search[H, ID]{fleet: &s.fleet, loads: s.loads.Load(), course: &c.course}
 	return c, nil
 }
 
@@ -161,7 +160,7 @@ func (s *Searcher[H, ID]) newSearch(req *Request, opts *Options) (*broadcast[H, 
 	}
 	b.opts.MergeReserve = s.mergeReserve(opts)
 	b.owner, b.count = s.lifetime, &s.running
-	q.search = search[H, ID]{fleet: &s.fleet, view: s.view.Load(), course: &b.course, spawn: s.spawn}
+	q.search = search[H, ID]{fleet: &s.fleet, loads: s.loads.Load(), course: &b.course, spawn: s.spawn}
 	b.strategy = &q.search
 	return b, nil
 }
@@ -169,7 +168,7 @@ func (s *Searcher[H, ID]) newSearch(req *Request, opts *Options) (*broadcast[H, 
 // Stats returns what the Searcher has done until now. The counts are of one moment. What they say
 // of a query is counted when it ends. It costs about a microsecond for each peer. The caller owns
 // the Stats.
-func (s *Searcher[H, ID]) Stats() Stats { return s.stats(time.Now()) }
+func (s *Searcher[H, ID]) Stats() Stats { return s.stats() }
 
 // enter counts a query as running, unless the Searcher is closed.
 func (s *Searcher[H, ID]) enter() bool {

@@ -247,21 +247,11 @@ func underLoad(run func(), rate float64, d time.Duration, seed uint64) []time.Du
 
 // printLoad prints CPU time and p99, which only whole queries have.
 func (m measurement) printLoad(w io.Writer) {
-	head := []string{"CPU time; p99 at 60 % load"}
-	for _, impl := range m.Impls {
-		head = append(head, impl.Label)
-	}
-	t := table{head}
-	for i, c := range m.Cases {
-		row := []string{label(c)}
-		for j, f := range m.figures[i] {
-			cell := duration(f.cpu) + "; " + duration(f.p99)
-			if first := m.figures[i][0]; j > 0 && first.cpu > 0 && first.p99 > 0 {
-				cell = fmt.Sprintf("%s, %s×; %s, %s×", duration(f.cpu), number(f.cpu/first.cpu), duration(f.p99), number(f.p99/first.p99))
-			}
-			row = append(row, cell)
+	m.printTable(w, "CPU time; p99 at 60 % load", func(i, j int, f figure) string {
+		if first := m.figures[i][0]; j > 0 && first.cpu > 0 && first.p99 > 0 {
+			return fmt.Sprintf("%s, %s×; %s, %s×",
+				duration(f.cpu), number(f.cpu/first.cpu), duration(f.p99), number(f.p99/first.p99))
 		}
-		t = append(t, row)
-	}
-	t.print(w)
+		return duration(f.cpu) + "; " + duration(f.p99)
+	})
 }

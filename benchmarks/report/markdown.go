@@ -112,7 +112,12 @@ func (m measurement) faster(a, b int) []string {
 
 // print prints the table of all figures.
 func (m measurement) print(w io.Writer) {
-	head := []string{""}
+	m.printTable(w, "", m.cell)
+}
+
+// printTable prints a table with a row for each case, and a cell for each implementation.
+func (m measurement) printTable(w io.Writer, title string, cell func(i, j int, f figure) string) {
+	head := []string{title}
 	for _, impl := range m.Impls {
 		head = append(head, impl.Label)
 	}
@@ -120,7 +125,7 @@ func (m measurement) print(w io.Writer) {
 	for i, c := range m.Cases {
 		row := []string{label(c)}
 		for j, f := range m.figures[i] {
-			row = append(row, m.cell(i, j, f))
+			row = append(row, cell(i, j, f))
 		}
 		t = append(t, row)
 	}
