@@ -197,6 +197,7 @@ func (b *broadcast[H, ID]) receive(now time.Time, messages []message[H]) {
 		if m := &messages[i]; m.do != nil {
 			m.do(now)
 		} else {
+			m.unit.release() // so that the next probe can have it at once
 			b.deliver(now, m.at, m.index, &m.reply)
 		}
 	}
@@ -278,8 +279,11 @@ func (b *broadcast[H, ID]) runTask(l launch) {
 
 // putReply puts a reply into the inbox, or drops it if it is late. Rule 6.
 func (b *broadcast[H, ID]) putReply(l *launch, r *reply[H]) {
+	// The unit goes back after the reply is in: the peer that waits for it may not be needed any
+	// more.
+	inTime := b.inbox.put(message[H]{index: l.index, reply: *r, at: b.now(), unit: l.unit})
 	l.unit.release()
-	if !b.inbox.put(message[H]{index: l.index, reply: *r, at: b.now()}) && !r.obeyed {
+	if !inTime && !r.obeyed {
 		b.tellLate(l.ctx, l.peer, r)
 	}
 }

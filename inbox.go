@@ -23,6 +23,7 @@ type message[H any] struct {
 	index int
 	reply reply[H]
 	at    time.Time           // when the reply came in
+	unit  *unit               // what the probe held, if anything
 	do    func(now time.Time) // if not nil, the message is to call it
 }
 
