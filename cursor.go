@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strings"
 )
 
 // Cursor is a place in the ranking of all hits: [Response].Next names the place after which the
@@ -118,7 +119,8 @@ func decodeCursor[ID cmp.Ordered](cursor Cursor) (h Hit[ID], order Order, start 
 		return Hit[ID]{}, 0, false, &CursorError{cursor, fmt.Sprintf(format, args...)}
 	}
 	switch {
-	case failure != nil, len(b) < cursorHeader, b[0] == 0:
+	case failure != nil, len(b) < cursorHeader, b[0] == 0,
+		strings.ContainsAny(string(cursor), "\r\n"): // package base64 skips them
 		return fail("is not one of this package")
 	case b[0] != cursorVersion:
 		return fail("is of version %d, this package knows version %d", b[0], cursorVersion)

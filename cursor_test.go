@@ -48,6 +48,7 @@ func TestCursorErrors(t *testing.T) {
 		reason string
 	}{
 		{"foreign", "page=2", "not one of this package"},
+		{"line break", newCursor(Hit[string]{"a", 1}, ScoreAscending) + "\n", "not one of this package"},
 		{"too short", encode(1, 0), "not one of this package"},
 		{"version", encode(9, 0, 0), "version 9"},
 		{"order", encode(1, 7, 0), "unknown scatter.Order(7)"},
