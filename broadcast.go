@@ -74,7 +74,8 @@ type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 
 	inbox    inbox[H]
 	lifetime lifetime
-	workers  workers[launch]
+	workers  workers[*launch]
+	launches []launch // what workers run
 	work     func() // what a worker's goroutine does
 	units    units
 	held     map[int]*unit // by index: the unit of an AsyncProbe, which may never call done
@@ -216,7 +217,10 @@ func (b *broadcast[H, ID]) ask(a Ask) (context.Context, bool) {
 	if b.lifetime.parent == nil { // the first one
 		b.lifetime.parent = b.ctx
 		b.inbox.grow(len(b.ledger.peers))
-		b.workers.init(b, len(b.ledger.peers))
+		if b.async == nil {
+			b.workers.init(b, len(b.ledger.peers))
+			b.launches = make([]launch, 0, len(b.ledger.peers))
+		}
 	}
 	own := b.lifetime.until(a.Deadline)
 	l := launch{index: a.Index, peer: a.Peer, req: a.Request, own: own, unit: unit}
@@ -228,7 +232,8 @@ func (b *broadcast[H, ID]) ask(a Ask) (context.Context, bool) {
 		return l.ctx, true
 	}
 	b.launched = true
-	b.workers.add(l)
+	b.launches = append(b.launches, l)
+	b.workers.add(&b.launches[len(b.launches)-1])
 	return l.ctx, true
 }
 
@@ -271,9 +276,9 @@ func (b *broadcast[H, ID]) runWorker() {
 }
 
 // runTask runs a probe.
-func (b *broadcast[H, ID]) runTask(l launch) {
+func (b *broadcast[H, ID]) runTask(l *launch) {
 	var r reply[H]
-	defer b.putReply(&l, &r) // also if the probe ends the goroutine: rule 12
+	defer b.putReply(l, &r) // also if the probe ends the goroutine: rule 12
 	runProbe(l.ctx, l.own, b.probe, l.peer, l.req, &b.want, &r)
 }
 

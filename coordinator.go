@@ -83,7 +83,8 @@ func (c *Coordinator[H, ID]) Begin(now, until time.Time) {
 // doesn't write to them. A reply that nobody waits for is dropped: a second one, a late one, or one
 // of an Index that was never asked.
 func (c *Coordinator[H, ID]) Reply(now time.Time, i int, hits []H, err error) {
-	r := judge(hits, err, &c.course.want)
+	var r reply[H]
+	judge(hits, err, &c.course.want, &r)
 	if (r.status == Failed || r.status == TimedOut) && !isPermanent(err) && c.course.isPastDeadline(now, i) {
 		r.timeOut()
 	}

@@ -72,19 +72,19 @@ func runProbe[H Ranked[ID], ID cmp.Ordered](
 		}
 	}()
 	hits, err := probe(ctx, peer, req)
-	*r = judge(hits, err, want)
+	judge(hits, err, want, r)
 	if r.status != Answered && r.status != Incomplete && !errors.Is(err, ErrPermanent) {
 		r.judgeLate(own)
 	}
 	returned = true
 }
 
-// judge says what a probe's hits and error make of its peer. It sorts the hits if they need it, and
-// leaves out what the answer can't need. Rules 4, 40 and 46.
-func judge[H Ranked[ID], ID cmp.Ordered](hits []H, err error, want *wanted[ID]) reply[H] {
-	r := reply[H]{err: err, status: classify(err), given: len(hits)}
+// judge sets r, which is zero, to what a probe's hits and error make of its peer. It sorts the hits
+// if they need it, and leaves out what the answer can't need. Rules 4, 40 and 46.
+func judge[H Ranked[ID], ID cmp.Ordered](hits []H, err error, want *wanted[ID], r *reply[H]) {
+	r.err, r.status, r.given = err, classify(err), len(hits)
 	if r.status != Answered && r.status != Incomplete {
-		return r
+		return
 	}
 	if r.unsorted = !inOrder(hits, want.order); r.unsorted {
 		hits = sortedCopy(hits, want.order)
@@ -96,7 +96,6 @@ func judge[H Ranked[ID], ID cmp.Ordered](hits []H, err error, want *wanted[ID]) 
 		hits = hits[countUpTo(hits, *want.after, want.order):]
 	}
 	r.hits = hits[:distinctPrefix(hits, want.k, want.order)]
-	return r
 }
 
 // countUpTo returns how many of the sorted hits rank at or before a place.
