@@ -30,7 +30,7 @@ type client struct {
 	waits sync.Map // from PeerID to the time.Time when the peer may be asked again
 }
 
-// live is the Options.Live.
+// live is the Options.Live. What only peers hold that want to wait is missing in the answer.
 func (c *client) live(peer scatter.PeerID) bool {
 	until, ok := c.waits.Load(peer)
 	return !ok || time.Now().After(until.(time.Time))
@@ -125,8 +125,9 @@ func answer(w http.ResponseWriter, r *http.Request, find search) (resp []byte, s
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBytes))
 	if errors.As(err, new(*http.MaxBytesError)) {
 		return nil, http.StatusRequestEntityTooLarge, err
-	} else if err != nil {
-		return nil, http.StatusInternalServerError, err // It isn't the query's fault.
+	}
+	if err != nil { // The connection is broken, which is no fault of the query.
+		return nil, http.StatusInternalServerError, err
 	}
 	var req scatter.Request
 	if err := json.Unmarshal(body, &req); err != nil {

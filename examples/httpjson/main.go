@@ -1,12 +1,12 @@
-// Httpjson searches peers that speak HTTP and JSON. The peers are handlers of net/http on three nodes
-// of this process, and each shard is on two of them.
+// Httpjson searches peers that speak HTTP and JSON. They are three nodes in this process, and each
+// shard is on two of them.
 //
 //	go run -C examples ./httpjson -busy node2
 //
-// The file http.go has the probe and the handler: the time that is left travels in a header, connections are used
-// again, and statuses become the errors that scatter knows. trace.go makes spans for OpenTelemetry and
-// metrics for Prometheus by two Traces. The program searches twice, and prints the answers, the spans
-// and how many probes there were.
+// The file http.go has the probe, and the handler of a peer. They send the time that is left in a
+// header, use connections again, and turn HTTP statuses into scatter's errors. The file trace.go
+// has two Traces, one for spans of OpenTelemetry and one for metrics of Prometheus. The program
+// searches twice. It prints the answers, the spans, and how often each metric was observed.
 package main
 
 import (
@@ -32,7 +32,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	sweet := flags.Float64("sweet", 7, "find fruit as sweet as `x`, from 0 to 10")
 	sour := flags.Float64("sour", 4, "and as sour as `x`")
 	k := flags.Int("k", 3, "return `n` hits")
-	busy := flags.String("busy", "", "this `node`, of node1 to node3, refuses requests for a second")
+	busy := flags.String("busy", "", "this `node`, of node1 to node3, refuses requests and wants a pause of a second")
 	flags.Parse(args)
 	if *busy != "" && !slices.Contains(nodes, scatter.PeerID(*busy)) {
 		return fmt.Errorf("-busy is %q, must be one of %q", *busy, nodes)
@@ -46,13 +46,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// The default of 2 idle connections would close most that queries at the same time have made.
+	// By default a peer's third idle connection is closed, and concurrent queries use many.
 	transport := &http.Transport{MaxIdleConnsPerHost: 100, IdleConnTimeout: time.Minute}
 	c := &client{http: &http.Client{Transport: transport}, urls: urls}
 	cover := scatter.NewGroupCover(
 		[]scatter.PeerID{"node1", "node3"}, []scatter.PeerID{"node2", "node1"}, []scatter.PeerID{"node3", "node2"})
 	s, err := scatter.NewSearcher(c.probe, cover, &scatter.SearcherOptions{Options: scatter.Options{
-		PeerDeadline: time.Second, Live: c.live, Trace: scatter.JoinTraces(spans(tracer), metrics(registry)),
+		Live: c.live, Trace: scatter.JoinTraces(spans(tracer), metrics(registry)),
 	}})
 	if err != nil {
 		return errors.Join(err, stop())
