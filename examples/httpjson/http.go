@@ -116,7 +116,7 @@ func handler(find search, slots int64) http.Handler {
 
 // answer returns the body of the reply, or a status and an error.
 func answer(w http.ResponseWriter, r *http.Request, find search) (resp []byte, status int, err error) {
-	left, err := time.ParseDuration(cmp.Or(r.Header.Get(timeLeft), "10s"))
+	left, err := time.ParseDuration(cmp.Or(r.Header.Get(timeLeft), "10s")) // 10s without the header
 	if err != nil {
 		return nil, http.StatusBadRequest, fmt.Errorf("%s: %w", timeLeft, err)
 	}

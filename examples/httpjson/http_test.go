@@ -108,7 +108,7 @@ func TestEqualsBruteForce(t *testing.T) {
 		groups[i%shardCount] = append(groups[i%shardCount], peer)
 	}
 	s := newSearcher(t, newClient(t, peers), scatter.NewGroupCover(groups...), never)
-	for range 50 {
+	for range 30 {
 		taste := [2]float32{50 * random.Float32(), 50 * random.Float32()}
 		req := &scatter.Request{Query: scatter.KNN{Field: "taste", Vector: taste[:]}, K: 1 + random.IntN(400)}
 		var want []hit
@@ -366,7 +366,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	var requests int
 	find := func(context.Context, *scatter.Request) ([]hit, error) {
 		requests++
-		return []hit{{ID: strings.Repeat("x", 100_000)}}, outcomes[requests%len(outcomes)]
+		return []hit{{ID: strings.Repeat("x", 10_000)}}, outcomes[requests%len(outcomes)]
 	}
 	busy := handler(found("fig"), 0)
 	free := handler(find, 1)

@@ -79,7 +79,7 @@ func printSpans(out io.Writer, all tracetest.SpanStubs, parent trace.SpanID, ind
 		if span.Parent.SpanID() == parent {
 			fmt.Fprintf(out, "%s%s %v", indent, span.Name, span.EndTime.Sub(span.StartTime).Round(time.Microsecond))
 			for _, a := range span.Attributes {
-				fmt.Fprintf(out, " %s=%s", a.Key, a.Value.Emit())
+				fmt.Fprintf(out, " %s=%s", a.Key, a.Value.String())
 			}
 			fmt.Fprintln(out)
 			printSpans(out, all, span.SpanContext.SpanID(), indent+"  ")

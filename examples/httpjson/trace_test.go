@@ -58,7 +58,7 @@ func describe(span tracetest.SpanStub) string {
 	words := []string{span.Name}
 	for _, a := range span.Attributes {
 		if a.Key == "role" || a.Key == "status" || a.Key == "http.response.status_code" {
-			words = append(words, a.Value.Emit())
+			words = append(words, a.Value.String())
 		}
 	}
 	if span.Status.Code == codes.Error {
