@@ -19,12 +19,13 @@ type list struct {
 	whole bool     // the whole ranking has no other ids
 }
 
-// listOf returns what a response tells of its ranking. If it is partial, documents that are missing
-// may come before any of its hits: then no rank is exact.
+// listOf returns what a response tells of its ranking. Next is empty only if nothing can follow. If
+// the response is partial, documents that are missing may come before any of its hits: then no rank
+// is exact.
 func listOf(resp *scatter.Response[found]) list {
 	l := list{exact: resp.Exact, whole: resp.Next == ""}
 	if resp.Partial {
-		l.exact, l.whole = 0, false
+		l.exact = 0
 	}
 	for _, h := range resp.Hits {
 		l.ids = append(l.ids, h.ID)
