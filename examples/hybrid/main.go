@@ -4,14 +4,15 @@
 //	go run -C examples ./hybrid "read a zip archive"
 //
 // It makes six nodes in this process, two for each third of the documents. Two searches of one
-// Searcher run concurrently: for the best BM25 scores, and for the vectors nearest to that of the
-// query, which the nodes store with 8 bits for each dimension. Reciprocal rank fusion makes one list
-// of the two. The best of it are ranked again by their full vectors, by the nodes that hold them.
+// Searcher run concurrently: one for the best BM25 scores, and one for the vectors nearest to that
+// of the query, which the nodes store with 8 bits for each dimension. Reciprocal rank fusion makes
+// one list of the two. The nodes that hold the best documents of it then rank these again by their
+// full vectors.
 //
-// It says how far the fused list is certain: what the two lists would have shown further down, or
-// what the nodes that are down hold, changes none of those ranks. With -down node1 nothing changes,
-// because node2 holds the same. With -down node1,node2 a third of the documents is missing. They
-// might have been the best ones, and no rank is certain.
+// It prints how many of the fused ranks are certain: no document that the two lists don't show can
+// change them. With -down node1 the answer is the same, because node2 holds the same documents.
+// With -down node1,node2 a third of the documents is missing. They might have been the best ones,
+// so no rank is certain.
 package main
 
 import (

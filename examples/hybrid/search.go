@@ -29,15 +29,15 @@ type answer struct {
 type hit struct {
 	fused
 	rank    int     // in the fused list, from 1
-	cosine  float32 // the score of its full vector, or NaN if no node has told it
+	cosine  float32 // the score of its full vector, or NaN if no node has returned it
 	summary string
 }
 
 // search asks for the best documents by words and by vectors, depth of each. It fuses the two
 // lists and returns the k best, ranked again by their full vectors.
 func (c *cluster) search(ctx context.Context, text string, k, depth int) (*answer, error) {
-	// With an Affinity all searches ask the same replicas as long as these are healthy. Then a
-	// replica that lags behind the other can't be in one list and not in the other.
+	// With an Affinity all searches ask the same replicas, as long as these are healthy. If one
+	// replica lags behind another, a document is then not in one list and missing from the other.
 	opts := c.options
 	opts.Affinity = text
 	vector := c.embed.vector(text)
@@ -63,8 +63,8 @@ func (c *cluster) search(ctx context.Context, text string, k, depth int) (*answe
 	return a, c.rank(ctx, a, vector, all[:min(k, len(all))], &opts)
 }
 
-// rank asks for the exact scores of the best documents, and puts them into the answer. Those that
-// no node has told come last.
+// rank asks for the scores of the best documents by their full vectors, and puts them into the
+// answer. Documents without a score come last.
 func (c *cluster) rank(ctx context.Context, a *answer, vector []float32, best []fused, opts *scatter.Options) error {
 	var ids []string
 	for i, f := range best {
