@@ -120,6 +120,10 @@ func (f *fake) vsim(conn redcon.Conn, args []string) {
 		conn.WriteError("ERR the fake doesn't know this form of VSIM")
 		return
 	}
+	if args[0] != "cities" {
+		conn.WriteArray(0) // Also in RESP3 this isn't an empty map.
+		return
+	}
 	f.mu.Lock()
 	f.vsims++
 	hung := f.hung

@@ -157,6 +157,12 @@ func TestVsimOfFake(t *testing.T) {
 			c, fakes := newVectorCluster(t, protocol)
 			checkNearest(t, c, byVector)
 			require.Positive(t, fakes[0].vsims)
+
+			req := &scatter.Request{Table: "no such key", Query: byVector(paris), K: 6}
+			resp, err := scatter.Broadcast(t.Context(), req, c.peers, c.search, &scatter.Options{PeerDeadline: forever})
+			require.NoError(t, err)
+			require.Empty(t, resp.Hits)
+			require.False(t, resp.Partial)
 		})
 	}
 }

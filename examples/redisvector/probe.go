@@ -51,6 +51,8 @@ func geosearch(
 	return hits, err
 }
 
+// vsim asks for the vectors most like one. Redis searches a graph, which may miss some, and orders
+// equal similarities anyhow. Response.Exact knows of neither. A greater KNN.EF misses less.
 func vsim(
 	ctx context.Context, client *redis.Client, req *scatter.Request, q scatter.KNN,
 ) ([]scatter.Hit[string], error) {
