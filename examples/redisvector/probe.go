@@ -51,8 +51,9 @@ func geosearch(
 	return hits, err
 }
 
-// vsim asks for the vectors most like one. Redis searches a graph, which may miss some, and orders
-// equal similarities anyhow. Response.Exact knows of neither. A greater KNN.EF misses less.
+// vsim asks for the vectors that are most similar to one. Redis searches a graph, which may miss
+// some, and returns equal similarities in any order. Response.Exact knows nothing of that. A
+// greater KNN.EF misses less.
 func vsim(
 	ctx context.Context, client *redis.Client, req *scatter.Request, q scatter.KNN,
 ) ([]scatter.Hit[string], error) {
