@@ -104,8 +104,7 @@ func (s *shards) connect(ctx context.Context, address, settings string) error {
 // approximate index misses.
 func (s *shards) search(ctx context.Context, p scatter.PeerID, req *scatter.Request) ([]scatter.Hit[string], error) {
 	q, pool := req.Query.(near), s.pools[p]
-	sql := fmt.Sprintf(nearest, fmt.Sprintf(s.engine.vector, "$1"))
-	rows, _ := pool.Query(ctx, sql, q.Vector, q.Like, req.K) // CollectRows returns the error, too.
+	rows, _ := pool.Query(ctx, s.nearestSQL(), q.Vector, q.Like, req.K) // CollectRows returns the error, too.
 	hits, err := pgx.CollectRows(rows, pgx.RowToStructByPos[scatter.Hit[string]])
 	if err != nil || len(hits) >= req.K {
 		return hits, err
@@ -119,6 +118,8 @@ func (s *shards) search(ctx context.Context, p scatter.PeerID, req *scatter.Requ
 	}
 	return hits, nil
 }
+
+func (s *shards) nearestSQL() string { return fmt.Sprintf(nearest, fmt.Sprintf(s.engine.vector, "$1")) }
 
 func (s *shards) ask(ctx context.Context, q near, k int, deadline time.Duration) (*scatter.Response[scatter.Hit[string]], error) {
 	req := &scatter.Request{Query: q, K: k}
