@@ -5,16 +5,16 @@
 //
 //	go run -C examples ./pgvector -r 51 -g 102 -b 153 -slow 1
 //
-// The servers are PGlite with pgvector and an HNSW index if npm is installed. The first run installs
-// PGlite in the user's cache directory. Otherwise they are Debian's PostgreSQL with the extension
+// The servers are PGlite with pgvector and an HNSW index if npm is installed. The first run
+// installs PGlite in the user's cache directory. Otherwise they are Debian's PostgreSQL with the extension
 // cube and a GiST index. The flag -engine chooses one.
 //
 //	go run -C examples ./pgvector postgres://host1/db postgres://host2/db
 //
 // asks servers that have a table "colours (name text, rgb vector(3))" already.
 //
-// It shows two things. A probe finds out whether an approximate index has returned too few rows, and
-// says so with scatter.ErrPartial. And peers obey when they are cancelled: at the deadline pgx asks
+// It shows two things. A probe finds out whether an approximate index has returned too few rows,
+// and says so with scatter.ErrPartial. And peers obey when they are cancelled: at the deadline pgx asks
 // the server to cancel the query, and keeps the connection. PostgreSQL does so. PGlite ignores it.
 package main
 
@@ -69,8 +69,8 @@ func (s *shards) connect(ctx context.Context, address, settings string) error {
 	if err != nil {
 		return err
 	}
-	// All connections to PGlite share one session. A prepared statement with a name would stay there
-	// when its connection is closed, and the next connection couldn't make it again.
+	// All connections to PGlite share one session. A prepared statement with a name would stay
+	// there when its connection is closed, and the next connection couldn't make it again.
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	config.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelGrace}
@@ -97,8 +97,8 @@ func (s *shards) connect(ctx context.Context, address, settings string) error {
 // search is the scatter.Probe.
 //
 // An HNSW index stops when it has looked at hnsw.max_scan_tuples rows. With a filter, fewer than K
-// of them may match although the table has more. PostgreSQL doesn't say so. But if fewer than K rows
-// come, the index must have returned every row that matches. So the probe counts these rows without
+// of them may match although the table has more. PostgreSQL doesn't say so. But if fewer than K
+// rows come, the index must have returned every row that matches. So the probe counts these rows without
 // the index, up to K. More of them than hits mean that the hits are partial. As many mean that no
 // row is missing. If K rows come, they may still not be the nearest: nobody knows what an
 // approximate index misses.
@@ -121,7 +121,9 @@ func (s *shards) search(ctx context.Context, p scatter.PeerID, req *scatter.Requ
 
 func (s *shards) nearestSQL() string { return fmt.Sprintf(nearest, fmt.Sprintf(s.engine.vector, "$1")) }
 
-func (s *shards) ask(ctx context.Context, q near, k int, deadline time.Duration) (*scatter.Response[scatter.Hit[string]], error) {
+func (s *shards) ask(
+	ctx context.Context, q near, k int, deadline time.Duration,
+) (*scatter.Response[scatter.Hit[string]], error) {
 	req := &scatter.Request{Query: q, K: k}
 	return scatter.Broadcast(ctx, req, s.peers, s.search, &scatter.Options{PeerDeadline: deadline})
 }

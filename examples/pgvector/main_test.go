@@ -102,7 +102,8 @@ func (s *shards) nearest(t *testing.T, rgb []float32, like string, k int) *scatt
 	return resp
 }
 
-// testNearest tests that the servers together find by their index what a look at all colours finds.
+// testNearest tests that the servers together find by their index what a look at all colours
+// finds.
 func testNearest(t *testing.T, s *shards) {
 	for i, pool := range s.pools {
 		// Aqua is stored after cyan then, which has the same colour.
@@ -128,7 +129,8 @@ func testNearest(t *testing.T, s *shards) {
 
 func TestCubeNearest(t *testing.T) { testNearest(t, newTestShards(t, cube)) }
 
-// A server that is slow is given up at its deadline. Its query ends too, and the connection is kept.
+// A server that is slow is given up at its deadline. Its query ends too, and the connection is
+// kept.
 func TestCubeSlow(t *testing.T) {
 	s := newTestShards(t, cube)
 	pool := s.pools[s.peers[0]]
@@ -146,9 +148,9 @@ func TestCubeSlow(t *testing.T) {
 		return yes
 	}
 
-	// The deadline gets longer until the others have answered by then, and the slow query was seen to
-	// run and cancelled within cancelGrace, so that nothing depends on the machine's speed. A cancel
-	// request that comes before the query runs has no effect.
+	// The deadline gets longer until the others have answered by then, and the slow query was seen
+	// to run and cancelled within cancelGrace, so that nothing depends on the machine's speed. A
+	// cancel request that comes before the query runs has no effect.
 	for deadline := 50 * time.Millisecond; deadline < soon; deadline *= 2 {
 		before, begun := session(), time.Now()
 		type answer struct {
@@ -199,7 +201,8 @@ func testDown(t *testing.T, s *shards) {
 	}
 }
 
-// If start fails, what it has started is stopped: while the servers start, or because they can't serve.
+// If start fails, what it has started is stopped: while the servers start, or because they can't
+// serve.
 func TestStartFails(t *testing.T) {
 	t.Run("cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

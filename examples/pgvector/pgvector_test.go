@@ -24,8 +24,8 @@ func TestPGvector(t *testing.T) {
 	t.Run("down", func(t *testing.T) { testDown(t, s) })
 }
 
-// testPartial tests that a peer is Incomplete whose index stops before it has found K rows that match
-// a filter, and only then.
+// testPartial tests that a peer is Incomplete if its index stops before it has found K rows that
+// match a filter, and only then.
 func testPartial(t *testing.T, s *shards) {
 	// A thousand tints more are nearer to black than "white" is.
 	s.exec(t, 0, `INSERT INTO colours SELECT 'tint', ARRAY[r, g, b]::vector

@@ -40,7 +40,8 @@ var (
 	servePGlite string
 )
 
-// engine is an extension of PostgreSQL with an index for nearest neighbours, and servers that have it.
+// engine is an extension of PostgreSQL with an index for nearest neighbours, and servers that have
+// it.
 type engine struct {
 	what   string
 	vector string // SQL that makes a vector of an array %s
@@ -158,7 +159,8 @@ func (s *shards) start(ctx context.Context, engines []*engine, n int, out io.Wri
 	}
 	sql := e.table + fmt.Sprintf(load, fmt.Sprintf(e.vector, "string_to_array(split_part(line, ' ', 2), ',')"))
 	for i := range n {
-		// PGlite has only one session. If two connections used it at once, they would mix their messages.
+		// PGlite has only one session. If two connections used it at once, they would mix their
+		// messages.
 		address := fmt.Sprintf("host='%s' port=5432 user=postgres dbname=postgres pool_max_conns=1", s.socketDir(i))
 		if err := s.connect(ctx, address, useIndex); err != nil {
 			return err
