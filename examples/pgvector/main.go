@@ -6,16 +6,17 @@
 //	go run -C examples ./pgvector -r 51 -g 102 -b 153 -slow 1
 //
 // The servers are PGlite with pgvector and an HNSW index if npm is installed. The first run
-// installs PGlite in the user's cache directory. Otherwise they are Debian's PostgreSQL with the extension
-// cube and a GiST index. The flag -engine chooses one.
+// installs PGlite in the user's cache directory. Otherwise they are Debian's PostgreSQL with the
+// extension cube and a GiST index. The flag -engine chooses one.
 //
 //	go run -C examples ./pgvector postgres://host1/db postgres://host2/db
 //
 // asks servers that have a table "colours (name text, rgb vector(3))" already.
 //
 // It shows two things. A probe finds out whether an approximate index has returned too few rows,
-// and says so with scatter.ErrPartial. And peers obey when they are cancelled: at the deadline pgx asks
-// the server to cancel the query, and keeps the connection. PostgreSQL does so. PGlite ignores it.
+// and says so with scatter.ErrPartial. And peers obey when they are cancelled: at the deadline pgx
+// asks the server to cancel the query, and keeps the connection. PostgreSQL does so. PGlite ignores
+// it.
 package main
 
 import (
@@ -98,9 +99,9 @@ func (s *shards) connect(ctx context.Context, address, settings string) error {
 //
 // An HNSW index stops when it has looked at hnsw.max_scan_tuples rows. With a filter, fewer than K
 // of them may match although the table has more. PostgreSQL doesn't say so. But if fewer than K
-// rows come, the index must have returned every row that matches. So the probe counts these rows without
-// the index, up to K. More of them than hits mean that the hits are partial. As many mean that no
-// row is missing. If K rows come, they may still not be the nearest: nobody knows what an
+// rows come, the index must have returned every row that matches. So the probe counts these rows
+// without the index, up to K. More of them than hits mean that the hits are partial. As many mean
+// that no row is missing. If K rows come, they may still not be the nearest: nobody knows what an
 // approximate index misses.
 func (s *shards) search(ctx context.Context, p scatter.PeerID, req *scatter.Request) ([]scatter.Hit[string], error) {
 	q, pool := req.Query.(near), s.pools[p]
