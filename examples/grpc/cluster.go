@@ -19,8 +19,8 @@ const (
 	replicas  = 2 // servers that hold a document
 )
 
-// cluster is the servers, and a connection to each. A gRPC connection carries any number of requests
-// at a time and connects again by itself, so one for each peer is enough.
+// cluster is the servers, and a connection to each. A gRPC connection carries many requests at a
+// time and connects again by itself, so one for each peer is enough.
 type cluster struct {
 	cover   *scatter.Cover
 	servers map[scatter.PeerID]*grpc.Server

@@ -3,9 +3,10 @@
 //
 //	go run -C examples ./grpc "zip file"
 //
-// starts four servers on the loopback interface. Each document is on two of them. A scatter.Searcher
-// asks as few servers as hold everything together, and others in the place of those that fail: with
-// -stop 1 the first server is stopped before the query, and the answer is the same.
+// starts four servers on the loopback interface. Each document is on two of them. A
+// scatter.Searcher asks as few servers as hold everything together, and others in the place of
+// those that fail: with -stop 1 the first server is stopped before the query, and the answer is the
+// same.
 //
 // The servers are in server.go. The scatter.Probe that asks them is in cluster.go.
 package main
