@@ -64,9 +64,12 @@ func (c *cluster) start(s *server, opts []grpc.ServerOption) error {
 	c.servers[s.name] = grpc.NewServer(opts...)
 	c.servers[s.name].RegisterService(&service, s)
 	go c.servers[s.name].Serve(listener)
-	c.conns[s.name], err = grpc.NewClient(listener.Addr().String(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	return err
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	c.conns[s.name] = conn
+	return nil
 }
 
 func (c *cluster) close() {

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -190,14 +190,14 @@ func TestFindNearDeadline(t *testing.T) {
 func TestKilledServer(t *testing.T) {
 	symbols := readSymbols(t)
 	asked := make(chan scatter.PeerID, 1)
-	var first sync.Once
+	var hit atomic.Bool
 	c := serve(t, symbols, func(
 		ctx context.Context, in any, info *grpc.UnaryServerInfo, search grpc.UnaryHandler,
 	) (any, error) {
-		first.Do(func() {
+		if hit.CompareAndSwap(false, true) {
 			asked <- info.Server.(*server).name
 			<-ctx.Done()
-		})
+		}
 		return search(ctx, in)
 	})
 	victim := make(chan scatter.PeerID, 1)
@@ -234,36 +234,33 @@ func hang(started, ended chan<- context.Context) grpc.UnaryServerInterceptor {
 	}
 }
 
-// A server gets the peer's deadline, and its context ends then.
-func TestDeadline(t *testing.T) {
-	const deadline = 200 * time.Millisecond
-	started, ended := make(chan context.Context, peerCount), make(chan context.Context, peerCount)
-	c := serve(t, nil, hang(started, ended))
-	c.conns["peer1"].Connect()
-	before := time.Now()
-	resp, err := scatter.Broadcast(t.Context(), containing("x", 1), []scatter.PeerID{"peer1"}, c.probe,
-		&scatter.Options{PeerDeadline: deadline})
-	require.NoError(t, err)
-	require.Equal(t, scatter.TimedOut, resp.Peers[0].Status)
-	at, ok := (<-started).Deadline()
-	require.True(t, ok)
-	require.WithinRange(t, at, before, time.Now().Add(deadline))
-	<-ended
-}
-
-// If the caller cancels its query, the servers' contexts are cancelled.
-func TestCancellation(t *testing.T) {
+// The servers know the peer's deadline. If the caller cancels its query, their contexts are
+// cancelled.
+func TestDeadlineAndCancellation(t *testing.T) {
 	started, ended := make(chan context.Context, peerCount), make(chan context.Context, peerCount)
 	searcher := serve(t, nil, hang(started, ended)).searcher(t)
+	deadline := make(chan time.Time, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		<-started
-		cancel()
+		defer cancel()
+		at, _ := (<-started).Deadline()
+		deadline <- at
 	}()
+	before := time.Now()
 	resp, err := searcher.Search(ctx, containing("x", 1), nil)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, scatter.Abandoned, resp.Peers[0].Status)
+	require.WithinDuration(t, before.Add(forever), <-deadline, forever/2)
 	require.ErrorIs(t, (<-ended).Err(), context.Canceled)
+}
+
+// A server that doesn't answer has timed out.
+func TestTimedOut(t *testing.T) {
+	c := serve(t, nil, hang(make(chan context.Context, 1), make(chan context.Context, 1)))
+	resp, err := scatter.Broadcast(t.Context(), containing("x", 1), []scatter.PeerID{"peer1"}, c.probe,
+		&scatter.Options{PeerDeadline: 50 * time.Millisecond})
+	require.NoError(t, err)
+	require.Equal(t, scatter.TimedOut, resp.Peers[0].Status)
 }
 
 // The program's answer is the same with any server stopped.
