@@ -22,9 +22,16 @@ import (
 // may run on the same goroutine.
 //
 // Broadcast reads the returned hits until it returns, and never writes to them. The Response shares
-// what they point to. If the error isn't nil, the hits are dropped, unless the error is or wraps
-// [ErrPartial]. A panic, or runtime.Goexit, is an error of that peer alone. An error that is or
-// wraps [ErrPermanent] ends the query.
+// what they point to.
+//
+// errors.Is tells what an error means. [ErrPermanent] ends the query. [ErrPartial] makes the peer
+// [Incomplete], and the hits count. With any other error they are dropped. An error that is
+// [context.DeadlineExceeded], or has a Timeout method that returns true, makes the peer [TimedOut].
+// All others make it [Failed] or, once ctx has ended, TimedOut or [Abandoned]. A panic and
+// runtime.Goexit make it Failed, and concern that peer alone.
+//
+// The package knows no transport's status codes. A probe must wrap such an error in one of these:
+// fmt.Errorf("%w: %w", context.DeadlineExceeded, err) for DEADLINE_EXCEEDED of gRPC, say.
 type Probe[H any] func(ctx context.Context, peer PeerID, req *Request) ([]H, error)
 
 // AsyncProbe asks one peer without waiting for it, over a transport that has many requests under
