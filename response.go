@@ -41,12 +41,12 @@ type Response[H any] struct {
 	// Missing are, with Options.Cover, the token ranges that have no answer.
 	Missing []MissingRange `json:"missing,omitempty"`
 	// Exact is the number of leading Hits that are proven: no hit that a peer has kept back can
-	// rank before them. With Coverage 1 they are the best of everything; else, the best of what is
-	// covered.
+	// rank before them, given that each peer's own index returns its best. If Partial, they are the
+	// best of what is covered, and nothing is known of their ranks in the whole index.
 	Exact int `json:"exact"`
 	// Next, as Request.After, asks for the hits that follow the Exact proven ones, so that pages of
 	// any sizes lose and repeat nothing. Hits beyond Exact come again. It is empty only if nothing
-	// can follow.
+	// can follow: Hits are all there is.
 	//
 	// Next equals Request.After if nothing was proven. If the answer is Partial, the same page may
 	// succeed later. If it isn't, a probe ignores After, and a pager should stop with an error: it
@@ -132,8 +132,8 @@ const (
 var ErrEnough = errors.New("scatter: the answer is complete enough without it")
 
 // ErrPartial is returned by a [Probe], alone or wrapped, together with hits that are good but not
-// all that the peer should have: it ran into its own time limit, say, or one of its own peers was
-// missing ([Reply].TimedOut). The hits count, the peer is [Incomplete], and what it holds counts as
+// all that the peer should have: it ran into its own time limit, one of its own peers was missing
+// ([Reply].TimedOut), or an approximate index stopped before it had found enough. The hits count, the peer is [Incomplete], and what it holds counts as
 // missing unless another peer answers for it.
 var ErrPartial = errors.New("scatter: the peer's reply is partial")
 
