@@ -5,9 +5,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
+	"math/rand/v2"
 	"os"
-	"runtime"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,342 +17,309 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
+	"github.com/stretchr/testify/require"
 )
 
-// TestMain has the test binary be a node when a cluster starts it as one.
-func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
-		main()
-		return
-	}
-	os.Exit(m.Run())
+const chaosDim = 32
+
+// chaos writes documents and searches for each one as soon as it is acknowledged, through another
+// node, by the document's own vector.
+type chaos struct {
+	*testCluster
+	use   []string             // guarded by mu; the nodes that the workers talk to
+	acked map[string][]float32 // guarded by mu; what was acknowledged
+
+	writes, failed  atomic.Int64 // acknowledged, and not
+	whole, doubtful atomic.Int64 // searches, and those that vouched for less than everything
+	lastFailure     atomic.Value
+	outage          atomic.Bool // nobody may be there to say why a search fails
 }
 
-// quiet logs nothing: in these tests much goes wrong on purpose.
-var quiet = zap.New(zapcore.NewCore(
-	zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(io.Discard), zap.FatalLevel,
-))
+func newChaos(c *testCluster) *chaos {
+	x := &chaos{testCluster: c, acked: make(map[string][]float32)}
+	x.begin()
+	return x
+}
 
-// newTestCluster starts a cluster, whose nodes are processes, and a client of its proxy.
-func newTestCluster(t testing.TB, nodes int) (*cluster, *redis.Client) {
-	t.Helper()
-	before := runtime.NumGoroutine()
-	cfg := config{
-		listen: "127.0.0.1:0", http: "127.0.0.1:0", gossip: "127.0.0.1:0", data: t.TempDir(), replicas: 3,
-		timeout: searchTime, clients: 1000,
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	c, err := startCluster(ctx, cfg, nodes, quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := clientOf(c.proxy.server.addr())
-	t.Cleanup(func() {
-		client.Close()
-		c.stop()
-		for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
-			if time.Now().After(deadline) {
-				stacks := make([]byte, 1<<20)
-				t.Errorf("%d goroutines more than before:\n%s", runtime.NumGoroutine()-before, stacks[:runtime.Stack(stacks, true)])
-				break
-			}
+// begin makes the index. From then on the workers may use all nodes.
+func (x *chaos) begin() {
+	x.avoid()
+	require.NoError(x.t, x.clients[x.use[0]].Do(x.t.Context(), "FT.CREATE", "idx", "PREFIX", 1, "doc:", "SCHEMA", "vec",
+		"VECTOR", "FLAT", 6, "TYPE", "FLOAT32", "DIM", chaosDim, "DISTANCE_METRIC", "L2").Err())
+}
+
+// two returns two different nodes that the workers may talk to.
+func (x *chaos) two(r *rand.Rand) (*redis.Client, *redis.Client) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	i := r.IntN(len(x.use))
+	j := (i + 1 + r.IntN(len(x.use)-1)) % len(x.use)
+	return x.clients[x.use[i]], x.clients[x.use[j]]
+}
+
+// avoid makes the workers talk to all nodes but some.
+func (x *chaos) avoid(names ...string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.use = nil
+	for _, p := range x.nodes {
+		if !slices.Contains(names, p.name) {
+			x.use = append(x.use, p.name)
 		}
-	})
-	return c, client
-}
-
-func clientOf(addr string) *redis.Client {
-	return redis.NewClient(&redis.Options{
-		Addr: addr, Protocol: 3, MaxRetries: -1, ContextTimeoutEnabled: true, ReadTimeout: time.Minute,
-	})
-}
-
-// searchTime is what a search has in these tests, and grace what it may take beyond it on a machine that has much to
-// do.
-const (
-	searchTime = 3 * time.Second
-	grace      = 5 * time.Second
-)
-
-// found is the reply to a search for all documents.
-type found struct {
-	ids      map[string]bool
-	warnings []any
-	err      error
-}
-
-func everything(ctx context.Context, client *redis.Client) found {
-	reply, err := client.Do(ctx, "FT.SEARCH", "idx", "*", "NOCONTENT", "LIMIT", 0, 10_000).Result()
-	if err != nil {
-		return found{err: err}
-	}
-	fields := reply.(map[any]any)
-	f := found{ids: make(map[string]bool), warnings: fields["warning"].([]any)}
-	for _, doc := range fields["results"].([]any) {
-		f.ids[doc.(map[any]any)["id"].(string)] = true
-	}
-	return f
-}
-
-func (p *process) signal(t *testing.T, s syscall.Signal) {
-	t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		t.Fatalf("%s: %v", p.name, err)
 	}
 }
 
-func (p *process) kill(t *testing.T) {
-	t.Helper()
-	p.signal(t, syscall.SIGKILL)
-	<-p.done
-	p.hold.Close()
-}
-
-// load is writers and searchers that go on while a test does harm to the nodes.
-type load struct {
-	t        *testing.T
-	cluster  *cluster
-	proxy    *redis.Client
-	mu       sync.Mutex
-	acked    map[string]string // what was acknowledged
-	writes   atomic.Int64      // acknowledged
-	failed   atomic.Int64      // writes that gave an error
-	searches atomic.Int64      // whole ones
-	partial  atomic.Int64      // those that say so
-}
-
-func (l *load) write(ctx context.Context, worker int) {
+func (x *chaos) work(ctx context.Context, worker uint64) {
+	r := rand.New(rand.NewPCG(worker, 9))
 	for i := 0; ctx.Err() == nil; i++ {
-		key, value := fmt.Sprintf("doc:%d-%d", worker, i%300), fmt.Sprint("title ", worker, " ", i) // after a while again
-		err := l.proxy.HSet(ctx, key, "title", value).Err()
-		switch {
-		case err == nil:
-			l.mu.Lock()
-			l.acked[key] = value
-			l.mu.Unlock()
-			l.writes.Add(1)
-		case ctx.Err() == nil:
-			l.failed.Add(1)
-			l.mu.Lock()
-			delete(l.acked, key) // it has the old value or the new one
-			l.mu.Unlock()
+		v := make([]float32, chaosDim)
+		for j := range v {
+			v[j] = float32(r.NormFloat64())
 		}
-	}
-}
-
-// search looks for all documents: an answer that doesn't say that it is partial has each that was acknowledged before.
-func (l *load) search(ctx context.Context) {
-	for ctx.Err() == nil {
-		l.mu.Lock()
-		want := make([]string, 0, len(l.acked))
-		for key := range l.acked {
-			want = append(want, key)
+		key := fmt.Sprintf("doc:%d:%d", worker, i)
+		writer, reader := x.two(r)
+		if err := writer.HSet(ctx, key, "vec", blobOf(v)).Err(); err != nil {
+			x.failed.Add(1)
+			x.lastFailure.Store("write: " + err.Error())
+			continue
 		}
-		l.mu.Unlock()
-		began := time.Now()
-		f := everything(ctx, l.proxy)
-		if took := time.Since(began); took > searchTime+grace {
-			l.t.Errorf("a search took %v", took)
-		}
+		x.writes.Add(1)
+		x.mu.Lock()
+		x.acked[key] = v
+		x.mu.Unlock()
+		keys, err := searchNearest(ctx, reader, v, 3)
 		switch {
 		case ctx.Err() != nil:
-		case f.err != nil && strings.HasPrefix(f.err.Error(), "NOQUORUM"), len(f.warnings) > 0:
-			l.partial.Add(1)
-		case f.err != nil:
-			l.t.Errorf("a search: %v", f.err)
-		default:
-			l.searches.Add(1)
-			for _, key := range want {
-				if !f.ids[key] {
-					l.t.Errorf("a search that calls itself whole lacks %s", key)
-					return
-				}
+		case err != nil:
+			x.doubtful.Add(1)
+			x.lastFailure.Store("search: " + err.Error())
+			said := strings.HasPrefix(err.Error(), "PARTIAL") || strings.HasPrefix(err.Error(), "NOQUORUM")
+			if !said && !x.outage.Load() {
+				x.t.Errorf("a search: %v", err)
 			}
+		case len(keys) == 0 || keys[0] != key:
+			x.t.Errorf("%s was acknowledged, and a search through another node finds %v", key, keys)
+		default:
+			x.whole.Add(1)
 		}
 	}
 }
 
-// passes waits until so many more writes are acknowledged, and searches whole.
-func (l *load) passes(writes, searches int64) {
-	l.t.Helper()
-	w, s := l.writes.Load()+writes, l.searches.Load()+searches
+// pass waits until there are 50 more acknowledged writes, each found, and returns how many writes
+// failed meanwhile and how many searches were doubtful.
+func (x *chaos) pass(what string) (failed, doubtful int64) {
+	x.t.Helper()
 	began := time.Now()
-	failed, partial := l.failed.Load(), l.partial.Load()
-	for l.writes.Load() < w || l.searches.Load() < s {
-		if time.Since(began) > time.Minute {
-			l.t.Fatalf("only %d of %d writes and %d of %d whole searches in a minute", l.writes.Load()-w+writes, writes,
-				l.searches.Load()-s+searches, searches)
+	failed, doubtful = x.failed.Load(), x.doubtful.Load()
+	whole := x.whole.Load()
+	for want := whole + 50; x.whole.Load() < want; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 90*time.Second {
+			x.t.Fatalf("%s: only %d whole searches in %v; last: %v", what, x.whole.Load()-whole, time.Since(began),
+				x.lastFailure.Load())
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	l.t.Logf("%d writes and %d failed, %d searches and %d partial, in %v", l.writes.Load()-w+writes,
-		l.failed.Load()-failed, l.searches.Load()-s+searches, l.partial.Load()-partial, time.Since(began))
+	failed, doubtful = x.failed.Load()-failed, x.doubtful.Load()-doubtful
+	x.t.Logf("%s: 50 documents written and found in %v; %d writes failed, %d searches doubtful; last: %v", what,
+		time.Since(began).Round(time.Millisecond), failed, doubtful, x.lastFailure.Load())
+	return failed, doubtful
 }
 
-// No acknowledged write is lost, and no search is silently wrong, whichever nodes are killed, started again or stopped.
-func TestChaos(t *testing.T) {
-	c, proxy := newTestCluster(t, 5)
-	if err := proxy.Do(t.Context(), "FT.CREATE", "idx", "PREFIX", 1, "doc:", "SCHEMA", "title", "TEXT").Err(); err != nil {
-		t.Fatal(err)
+// undisturbed fails the test unless nobody notices what has happened.
+func (x *chaos) undisturbed(what string) {
+	x.t.Helper()
+	failed, doubtful := x.pass(what)
+	require.Zero(x.t, failed, "%s: writes failed: %v", what, x.lastFailure.Load())
+	require.Zero(x.t, doubtful, "%s: searches failed: %v", what, x.lastFailure.Load())
+}
+
+// recovers waits until nobody notices anything any more.
+func (x *chaos) recovers(what string) {
+	x.t.Helper()
+	for began := time.Now(); ; {
+		if failed, doubtful := x.pass(what); failed+doubtful == 0 {
+			return
+		}
+		require.Less(x.t, time.Since(began), 2*time.Minute, what)
 	}
+}
+
+// No acknowledged write is lost, and each one is found at once through another node, or the answer
+// says that it can't vouch for all of it, whatever is killed or stopped. If a node dies or hangs,
+// nobody who talks to the others notices.
+func TestChaos(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes about a minute")
+	}
+	c := startTestCluster(t, 5)
+	x := newChaos(c)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	l := &load{t: t, cluster: c, proxy: proxy, acked: make(map[string]string)}
 	var workers sync.WaitGroup
 	for i := range 4 {
-		workers.Go(func() { l.write(ctx, i) })
+		workers.Go(func() { x.work(ctx, uint64(i)) })
 	}
-	for range 2 {
-		workers.Go(func() { l.search(ctx) })
-	}
-	again := func(p *process) {
-		t.Helper()
-		if err := p.start(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	whole := func(nodes int) { // so many are up and current
-		t.Helper()
-		for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-			v := c.proxy.view.Load()
-			current := 0
-			for _, s := range c.proxy.statuses(t.Context(), v) {
-				if s.current && s.ring == v.fingerprint {
-					current++
-				}
-			}
-			if current == nodes+1 { // and the proxy
-				return
-			}
-			if time.Since(began) > time.Minute {
-				t.Fatalf("%d of %d nodes are current after a minute", current-1, nodes)
-			}
-		}
-	}
-	rest := func(what string) {
-		t.Helper()
-		t.Log(what)
-		l.passes(200, 20)
-	}
-	nodes := c.nodes
-	rest("all are up")
-	nodes[0].kill(t)
-	rest("one is killed")
-	again(nodes[0])
-	rest("it is up again")
-	whole(5)
-	nodes[1].signal(t, syscall.SIGSTOP)
-	rest("one is stopped")
-	nodes[1].signal(t, syscall.SIGCONT)
-	rest("it goes on")
-	whole(5)
-	nodes[2].kill(t)
-	nodes[3].kill(t)
-	l.passes(0, 20)
-	t.Log("two were killed: searches are whole still")
-	again(nodes[2])
-	again(nodes[3])
-	whole(5)
-	rest("they are up again")
-	for _, p := range nodes[:3] {
-		p.kill(t)
-	}
-	for partial := l.partial.Load(); l.partial.Load() < partial+5; { // on 80 ranges each three nodes hold one
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Log("three were killed: searches say that they are partial")
-	for _, p := range nodes[:3] {
-		again(p)
-	}
-	whole(5)
-	rest("they are up again")
-	cancel()
-	workers.Wait()
-	whole(5)
+	stopWork := sync.OnceFunc(func() { cancel(); workers.Wait() })
+	defer stopWork()
 
-	// Each node has it all, one way or the other.
-	for _, m := range c.proxy.view.Load().members {
-		client := clientOf(m.addr)
-		defer client.Close()
-		for key, want := range l.acked {
-			if got, err := client.HGet(t.Context(), key, "title").Result(); err != nil || got != want {
-				t.Fatalf("%s: %s is %q, %v, want %q", m.name, key, got, err, want)
-			}
-		}
-		f := everything(t.Context(), client)
-		if f.err != nil || len(f.warnings) > 0 {
-			t.Fatalf("%s: %v, %v", m.name, f.err, f.warnings)
-		}
-		for key := range l.acked {
-			if !f.ids[key] {
-				t.Fatalf("%s: a search lacks %s", m.name, key)
-			}
-		}
+	x.recovers("all are up")
+
+	x.avoid("node1")
+	time.Sleep(time.Second) // what is under way through node1 comes to its end
+	x.pass("before")
+	x.kill(c.nodes[0])
+	x.undisturbed("a node is dead")
+	x.again(c.nodes[0])
+	x.undisturbed("it starts")
+
+	x.avoid("node2")
+	time.Sleep(time.Second)
+	x.pass("before")
+	x.signal(c.nodes[1], syscall.SIGSTOP)
+	x.undisturbed("a node hangs")
+	x.signal(c.nodes[1], syscall.SIGCONT)
+	x.undisturbed("it goes on")
+	x.avoid()
+
+	x.kill(c.stores[0])
+	x.recovers("a store is dead")
+	x.again(c.stores[0])
+	x.recovers("it is back")
+	x.signal(c.stores[1], syscall.SIGSTOP)
+	x.recovers("a store hangs")
+	x.signal(c.stores[1], syscall.SIGCONT)
+	x.recovers("it goes on")
+
+	x.outage.Store(true)
+	all := slices.Concat(c.stores, c.nodes)
+	for _, p := range all {
+		x.kill(p)
 	}
-	t.Logf("%d writes, %d failed; %d searches, %d partial", l.writes.Load(), l.failed.Load(), l.searches.Load(),
-		l.partial.Load())
+	time.Sleep(100 * time.Millisecond)
+	var starting sync.WaitGroup
+	for _, p := range c.stores {
+		starting.Go(func() { x.again(p) })
+	}
+	starting.Wait()
+	for _, p := range c.nodes {
+		x.again(p)
+	}
+	x.outage.Store(false)
+	x.recovers("all were killed and started")
+	stopWork()
+	x.checkAll()
 }
 
-// A node that is started where those are down who have what it lacks knows that it lacks something.
-func TestStartedAgainAlone(t *testing.T) {
-	c, proxy := newTestCluster(t, 3)
-	if err := proxy.Do(t.Context(), "FT.CREATE", "idx", "PREFIX", 1, "doc:", "SCHEMA", "title", "TEXT").Err(); err != nil {
-		t.Fatal(err)
+// checkAll reads back and finds everything that was acknowledged.
+func (x *chaos) checkAll() {
+	x.t.Helper()
+	names := x.use
+	i := 0
+	for key, v := range x.acked {
+		i++
+		client := x.clients[names[i%len(names)]]
+		got, err := client.HGet(x.t.Context(), key, "vec").Result()
+		require.NoError(x.t, err, key)
+		require.Equal(x.t, blobOf(v), got, key)
+		keys, err := searchNearest(x.t.Context(), client, v, 1)
+		require.NoError(x.t, err, key)
+		require.Equal(x.t, []string{key}, keys)
 	}
-	a, b, late := c.nodes[0], c.nodes[1], c.nodes[2]
-	late.kill(t)
-	const documents = 50
-	for i := range documents {
-		if err := proxy.HSet(t.Context(), fmt.Sprint("doc:", i), "title", "a title").Err(); err != nil {
-			t.Fatal(err)
+	x.t.Logf("%d acknowledged documents read back and found", len(x.acked))
+}
+
+// A node that joins and one that goes for good move no data between nodes, and nobody notices.
+func TestRingChangesUnderLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes about half a minute")
+	}
+	c := startTestCluster(t, 4)
+	x := newChaos(c)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var workers sync.WaitGroup
+	for i := range 4 {
+		workers.Go(func() { x.work(ctx, uint64(i)) })
+	}
+	stopWork := sync.OnceFunc(func() { cancel(); workers.Wait() })
+	defer stopWork()
+	x.recovers("all are up")
+
+	x.add("node5")
+	x.undisturbed("a node joins")
+	x.avoid("node1")
+	time.Sleep(time.Second)
+	x.undisturbed("it takes part")
+	x.kill(c.nodes[0])
+	x.undisturbed("a node is dead")
+	require.NoError(t, x.clients["node2"].Do(t.Context(), "SCATTER.FORGET", "node1").Err())
+	x.undisturbed("it is gone for good")
+	x.avoid("node1", "node3")
+	time.Sleep(time.Second)
+	x.kill(c.nodes[2])
+	x.recovers("another one is dead")
+	stopWork()
+	x.checkAll()
+}
+
+// An index that is corrupt, or an older copy of it, or none at all, is brought up to date from the
+// log before it answers.
+func TestIndexFilesAreDisposable(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes about half a minute")
+	}
+	c := startTestCluster(t, 3) // each node has all documents
+	x := newChaos(c)
+	write := func(n int) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var workers sync.WaitGroup
+		workers.Go(func() { x.work(ctx, uint64(n)) })
+		x.pass("write")
+		cancel()
+		workers.Wait()
+	}
+	write(1)
+	node := c.nodes[2]
+	dir := filepath.Join(c.data, node.name)
+	old := t.TempDir()
+	x.kill(node)
+	require.NoError(t, os.CopyFS(old, os.DirFS(dir)))
+	x.again(node)
+	write(2)
+	for what, harm := range map[string]func(){
+		"an older copy": func() {
+			require.NoError(t, os.RemoveAll(dir))
+			require.NoError(t, os.CopyFS(dir, os.DirFS(old)))
+		},
+		"nothing": func() { require.NoError(t, os.RemoveAll(dir)) },
+		"garbage": func() {
+			entries, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			for _, e := range entries {
+				path := dir + "/" + e.Name()
+				size := 1 << 14
+				if info, err := e.Info(); err == nil {
+					size = int(info.Size())
+				}
+				garbage := make([]byte, size)
+				r := rand.New(rand.NewPCG(1, 2))
+				for i := range garbage {
+					garbage[i] = byte(r.Uint32())
+				}
+				require.NoError(t, os.WriteFile(path, garbage, 0o644))
+			}
+		},
+	} {
+		x.kill(node)
+		harm()
+		x.again(node)
+		for _, p := range c.nodes[:2] { // the others can't stand in for it
+			x.kill(p)
 		}
-	}
-	a.kill(t)
-	b.kill(t)
-	if err := late.start(); err != nil {
-		t.Fatal(err)
-	}
-	look := func() found { // with all of it, or an error, or a warning
-		f := everything(t.Context(), proxy)
-		if f.err == nil && len(f.warnings) == 0 && len(f.ids) != documents {
-			t.Fatalf("a search that calls itself whole has %d of %d documents", len(f.ids), documents)
+		x.use = []string{node.name}
+		x.checkAll()
+		t.Logf("%s: all is found", what)
+		for _, p := range c.nodes[:2] {
+			x.again(p)
 		}
-		if title, err := proxy.HGet(t.Context(), "doc:7", "title").Result(); title != "a title" &&
-			(err == nil || !strings.HasPrefix(err.Error(), "NOQUORUM")) {
-			t.Fatalf("a document that was acknowledged is %q, %v", title, err)
-		}
-		return f
-	}
-	up := func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, ok := c.proxy.statuses(ctx, c.proxy.view.Load())["node3"]
-		return ok
-	}
-	for began, looks := time.Now(), 0; looks < 20; { // since it is up
-		if up() {
-			looks++
-		}
-		look()
-		if time.Since(began) > time.Minute {
-			t.Fatal("it isn't up after a minute")
-		}
-	}
-	if err := a.start(); err != nil {
-		t.Fatal(err)
-	}
-	for began := time.Now(); ; {
-		if f := look(); f.err == nil && len(f.warnings) == 0 {
-			break
-		}
-		if time.Since(began) > time.Minute {
-			t.Fatal("no whole search after a minute")
-		}
-	}
-	if err := b.start(); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -1,48 +1,43 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/scatterknn/scatter"
-	"go.uber.org/zap"
 )
 
-// cluster is a proxy in this process, and nodes that are processes of their own.
-type cluster struct {
-	proxy *node
-	nodes []*process
-}
+// stores is how many stores -cluster starts: enough to lose one.
+const stores = 3
 
-// process is a node that runs as a child.
+// cluster is stores and nodes that are processes of their own.
+type cluster struct{ stores, nodes []*process }
+
+// process is a child.
 type process struct {
-	name string
-	args []string // of the program, to start it again
-	cmd  *exec.Cmd
-	hold io.Closer     // its standard input: the node stops when that is closed, or when this process is no more
-	done chan struct{} // closed when it has ended
-	err  error         // why; to be read after done
+	name  string
+	args  []string // of the program
+	cmd   *exec.Cmd
+	hold  io.Closer     // its standard input: the child stops when that ends, as when this process dies
+	ready chan string   // gets the line that it prints when it serves
+	done  chan struct{} // closed when it has ended
+	err   error         // why; to be read after done
 }
 
-// runCluster starts a cluster, tells how to use it, and stops it when ctx is over.
-func runCluster(ctx context.Context, cfg config, nodes int, log *zap.Logger, out io.Writer) error {
-	if cfg.data == "" {
-		dir, err := os.MkdirTemp("", "kvproxy")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		cfg.data = dir
-	}
-	c, err := startCluster(ctx, cfg, nodes, log)
+// runCluster starts a cluster, prints how to use it, and stops it when ctx ends.
+func runCluster(
+	ctx context.Context, cfg config, nodes int, data string, lazy bool, inherited []string, out io.Writer,
+) error {
+	c, err := newCluster(cfg, nodes, data, lazy, inherited)
 	if err != nil {
 		return err
 	}
@@ -50,67 +45,96 @@ func runCluster(ctx context.Context, cfg config, nodes int, log *zap.Logger, out
 		c.stop()
 		fmt.Fprintln(out, "stopped")
 	}()
-	host, port, _ := strings.Cut(c.proxy.server.addr(), ":")
-	fmt.Fprintf(out, "%d nodes are up, with a proxy in front. Talk to it, or to any of them:\n\n", nodes)
-	fmt.Fprintf(out, "    redis-cli -h %s -p %s\n    http://%s is its status page\n\n", host, port, c.proxy.webAddr)
-	members := c.proxy.view.Load().members
-	for _, p := range c.nodes {
-		for _, m := range members {
-			if string(m.name) == p.name {
-				fmt.Fprintf(out, "    %s at %s, process %d, http://%s\n", p.name, m.addr, p.cmd.Process.Pid, m.http)
-			}
-		}
+	lines, err := c.start(ctx)
+	if err != nil {
+		return err
+	}
+	_, address, _ := strings.Cut(lines[0], " serves ")
+	address, _, _ = strings.Cut(address, ",")
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d nodes and %d stores are up. Talk to any of the nodes:\n\n", nodes, stores)
+	fmt.Fprintf(out, "    redis-cli -h %s -p %s\n\n", host, port)
+	for i, p := range slices.Concat(c.nodes, c.stores) {
+		fmt.Fprintf(out, "    %s, process %d\n", lines[i], p.cmd.Process.Pid)
 	}
 	first := c.nodes[0]
-	fmt.Fprintf(out, "\nKill one with kill -9. To start %s again:\n\n    %s %s\n\nCtrl-C stops all.\n",
+	fmt.Fprintf(out, "\nKill some with kill -9. To start %s again:\n\n    %s %s\n\nCtrl-C stops all.\n",
 		first.name, first.cmd.Path, strings.Join(first.args, " "))
 	<-ctx.Done()
 	return nil
 }
 
-// startCluster returns when all nodes serve and know each other.
-func startCluster(ctx context.Context, cfg config, nodes int, log *zap.Logger) (_ *cluster, err error) {
-	c := &cluster{}
-	defer func() {
-		if err != nil {
-			c.stop()
-		}
-	}()
-	proxy := cfg
-	proxy.name, proxy.data = "proxy", filepath.Join(cfg.data, "proxy")
-	if c.proxy, err = startNode(proxy, log); err != nil {
+// newCluster returns a cluster that hasn't been started.
+func newCluster(cfg config, nodes int, data string, lazy bool, inherited []string) (*cluster, error) {
+	ports, err := freePorts(2 * stores)
+	if err != nil {
 		return nil, err
 	}
-	for i := range nodes {
-		name := fmt.Sprintf("node%d", i+1)
-		p := &process{name: name, args: []string{
-			"node", "-name", name, "-listen", "127.0.0.1:0", "-data", filepath.Join(cfg.data, name),
-			"-join", c.proxy.server.addr(), "-replicas", fmt.Sprint(cfg.replicas), "-timeout", cfg.timeout.String(),
-			"-log", log.Level().String(),
-		}}
-		if err := p.start(); err != nil {
-			return nil, err
-		}
-		c.nodes = append(c.nodes, p)
+	urls, routes := make([]string, stores), make([]string, stores)
+	for i := range stores {
+		urls[i] = fmt.Sprintf("nats://127.0.0.1:%d", ports[i])
+		routes[i] = fmt.Sprintf("nats://127.0.0.1:%d", ports[stores+i])
 	}
-	for !c.ready(ctx) {
-		for _, p := range c.nodes {
-			select {
-			case <-p.done:
-				return nil, fmt.Errorf("%s: %w", p.name, errors.Join(p.err, errEnded))
-			default:
-			}
+	c := &cluster{}
+	for i := range stores {
+		name := fmt.Sprint("store", i+1)
+		c.stores = append(c.stores, &process{name: name, args: []string{
+			"store", "-name", name, "-listen", fmt.Sprint("127.0.0.1:", ports[i]),
+			"-cluster", fmt.Sprint("127.0.0.1:", ports[stores+i]), "-routes", strings.Join(routes, ","),
+			"-data", filepath.Join(data, name), fmt.Sprint("-lazy=", lazy),
+		}})
+	}
+	for i := range nodes {
+		name := fmt.Sprint("node", i+1)
+		if i > 0 {
+			cfg.listen, cfg.http = "127.0.0.1:0", "127.0.0.1:0"
 		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
+		c.nodes = append(c.nodes, &process{name: name, args: append([]string{
+			"node", "-name", name, "-nats", strings.Join(urls, ","), "-listen", cfg.listen, "-http", cfg.http,
+			"-data", filepath.Join(data, name),
+		}, inherited...)})
 	}
 	return c, nil
 }
 
-var errEnded = errors.New("the process has ended")
+// freePorts returns ports of loopback that nobody listens on at the moment.
+func freePorts(n int) (ports []int, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// start returns when all processes serve. It returns the lines that they print, the nodes' first.
+func (c *cluster) start(ctx context.Context) (lines []string, err error) {
+	for _, p := range slices.Concat(c.stores, c.nodes) {
+		if err := p.start(); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	for _, p := range slices.Concat(c.nodes, c.stores) {
+		select {
+		case line := <-p.ready:
+			lines = append(lines, line)
+		case <-p.done:
+			return nil, fmt.Errorf("%s has ended: %w", p.name, errors.Join(p.err, errors.New("it never served")))
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return lines, nil
+}
+
+// asProgram is set in the environment of a child. It tells a test binary to be the program.
+const asProgram = "KVPROXY_PROGRAM"
 
 // start starts a process that isn't running.
 func (p *process) start() error {
@@ -124,84 +148,49 @@ func (p *process) start() error {
 	if p.hold, err = p.cmd.StdinPipe(); err != nil {
 		return err
 	}
+	printed, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
 	if err := p.cmd.Start(); err != nil {
 		return err
 	}
-	p.done = make(chan struct{})
+	p.ready, p.done = make(chan string, 1), make(chan struct{})
 	go func() {
+		lines := bufio.NewScanner(printed)
+		for lines.Scan() {
+			select {
+			case p.ready <- lines.Text():
+			default:
+			}
+		}
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
 	return nil
 }
 
-// asProgram is set in the environment of a node, which tells a test binary that it is to be one.
-const asProgram = "KVPROXY_NODE"
-
-// ready reports whether each node serves and is current, on the ring of all of them.
-func (c *cluster) ready(ctx context.Context) bool {
-	v := c.proxy.view.Load()
-	if len(v.ring.PrimaryPeers(c.proxy.live)) != len(c.nodes) {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	states := c.proxy.statuses(ctx, v)
-	for _, m := range v.members {
-		if s, ok := states[m.name]; !ok || s.ring != v.fingerprint || !s.current {
-			return false
-		}
-	}
-	return true
-}
-
-// stop stops all nodes, those that don't want to by force.
+// stop stops the nodes and then the stores.
 func (c *cluster) stop() {
-	for _, p := range c.nodes {
-		p.hold.Close()
-	}
-	var wait sync.WaitGroup
-	for _, p := range c.nodes {
-		wait.Go(func() {
-			select {
-			case <-p.done:
-			case <-time.After(2 * stopTime):
-				p.cmd.Process.Kill()
-				<-p.done
-			}
-		})
-	}
-	wait.Wait()
-	if c.proxy != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), stopTime)
-		defer cancel()
-		c.proxy.stop(ctx)
-	}
-}
-
-// nodeState is what a node says of itself.
-type nodeState struct {
-	current   bool
-	ring      string // the fingerprint of its ring
-	documents int64
-}
-
-// statuses asks all nodes on the ring, and this one, how they are. It leaves out those that don't answer in time.
-func (n *node) statuses(ctx context.Context, v *view) map[scatter.PeerID]nodeState {
-	answers := n.askAll(ctx, v, v.names(), opStatus)
-	found := make(map[scatter.PeerID]nodeState)
-	for range v.members {
-		select {
-		case a := <-answers:
-			var s nodeState
-			if a.err == nil && len(a.parts) == 3 {
-				s.current, s.ring = string(a.parts[0]) == "1", string(a.parts[1])
-				fmt.Sscan(string(a.parts[2]), &s.documents)
-				found[a.peer] = s
-			}
-		case <-ctx.Done():
-			return found
+	for _, group := range [][]*process{c.nodes, c.stores} {
+		var all sync.WaitGroup
+		for _, p := range group {
+			all.Go(p.stop)
 		}
+		all.Wait()
 	}
-	return found
+}
+
+// stop stops a process that may have ended or never started. It kills one that takes too long.
+func (p *process) stop() {
+	if p.done == nil {
+		return
+	}
+	_ = p.hold.Close() // it has ended: then that is an error
+	select {
+	case <-p.done:
+	case <-time.After(2 * stopTime):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
 }

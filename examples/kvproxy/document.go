@@ -2,256 +2,286 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
-	"hash/fnv"
+	"fmt"
 	"maps"
 	"slices"
-	"sync"
-	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/scatterknn/scatter"
+	"golang.org/x/sync/errgroup"
 )
-
-// version orders writes: microseconds since 1970 in the upper bits, and in the lower 12 a number of the node that made
-// it, so that two nodes hardly ever make the same. It is a hybrid logical clock: see Kulkarni et al., "Logical Physical
-// Clocks", OPODIS 2014.
-type version uint64
-
-const versionNodeBits = 12
-
-// clock makes versions, each greater than all that the node has made or seen. It is safe for concurrent use.
-type clock struct {
-	node version // below 1<<versionNodeBits
-	mu   sync.Mutex
-	last version
-}
-
-func (c *clock) next(now time.Time) version {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	v := version(now.UnixMicro())<<versionNodeBits | c.node
-	if v <= c.last {
-		v = (c.last>>versionNodeBits+1)<<versionNodeBits | c.node
-	}
-	c.last = v
-	return v
-}
-
-// saw has later versions be greater than v, unless v lies too far ahead to be a version that somebody made honestly.
-func (c *clock) saw(v version, now time.Time) {
-	if v > version(now.Add(time.Minute).UnixMicro())<<versionNodeBits {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last = max(c.last, v)
-}
-
-// register is one value and the version of the write that it is from. gone says that the write removed it.
-type register struct {
-	at    version
-	gone  bool
-	value []byte
-}
-
-// newer reports which of two registers stands: the later one. Of two by the same version it says something, too, that
-// doesn't depend on which of them came first.
-func (r register) newer(o register) bool {
-	switch {
-	case r.at != o.at:
-		return r.at > o.at
-	case r.gone != o.gone:
-		return r.gone
-	}
-	return bytes.Compare(r.value, o.value) > 0
-}
-
-// document is what is stored under a key, or a change to it. It is a join semilattice: documents are merged in any
-// order, each any number of times, and the result is the same. So replicas that have got the same writes are the same,
-// however they got them. See Shapiro et al., "Conflict-free Replicated Data Types", SSS 2011.
-type document struct {
-	cleared version             // all that was written before this is gone
-	text    register            // the value of a string; none if its version is 0
-	fields  map[string]register // those of a hash
-}
-
-// kind is what a document looks like to a client.
-type kind int
 
 const (
-	noKey kind = iota
-	stringKey
-	hashKey
+	partitions = 16             // of the keys; each is a stream of its own
+	meta       = partitions     // the stream of what all nodes share: the ring and the indexes
+	streams    = partitions + 1 // all of them
+
+	maxKey      = 1024    // bytes
+	maxDocument = 4 << 20 // bytes, encoded
 )
 
-// merge takes over what o has and d has not. It may keep o's values, which nobody may write to.
-func (d *document) merge(o document) {
-	d.cleared = max(d.cleared, o.cleared)
-	if o.text.newer(d.text) {
-		d.text = o.text
-	}
-	if d.text.at < d.cleared {
-		d.text = register{}
-	}
-	if d.fields == nil && len(o.fields) > 0 {
-		d.fields = make(map[string]register, len(o.fields))
-	}
-	for name, r := range o.fields {
-		if mine, ok := d.fields[name]; !ok || r.newer(mine) {
-			d.fields[name] = r
-		}
-	}
-	maps.DeleteFunc(d.fields, func(_ string, r register) bool { return r.at < d.cleared })
+// positions is a sequence number of each stream.
+type positions [streams]uint64
+
+// kind is what a key holds.
+type kind byte
+
+const (
+	noKey     kind = 0
+	stringKey kind = 'S'
+	hashKey   kind = 'H'
+)
+
+// document is what a key holds. The zero document stands for a key that doesn't exist.
+type document struct {
+	kind   kind
+	text   []byte            // of a string
+	fields map[string][]byte // of a hash
 }
 
-// with returns what d becomes by merging o, and leaves d as it is.
-func (d *document) with(o document) document {
-	merged := *d
-	merged.fields = maps.Clone(d.fields)
-	merged.merge(o)
-	return merged
-}
-
-// kind says what the document is. If two clients have made it a string and a hash at the same time, the later one wins.
-func (d *document) kind() kind {
-	latest := version(0)
-	for _, r := range d.fields {
-		if !r.gone {
-			latest = max(latest, r.at)
-		}
-	}
+// encode returns the document as the body of a message. A document that doesn't exist, or a hash
+// without fields, is empty.
+func (d document) encode() []byte {
 	switch {
-	case d.text.at > latest && !d.text.gone:
-		return stringKey
-	case latest > 0:
-		return hashKey
+	case d.kind == stringKey:
+		return append([]byte{byte(stringKey)}, d.text...)
+	case d.kind == hashKey && len(d.fields) > 0:
+		body := []byte{byte(hashKey)}
+		for _, name := range slices.Sorted(maps.Keys(d.fields)) {
+			body = binary.AppendUvarint(body, uint64(len(name)))
+			body = append(body, name...)
+			body = binary.AppendUvarint(body, uint64(len(d.fields[name])))
+			body = append(body, d.fields[name]...)
+		}
+		return body
 	}
-	return noKey
+	return nil
 }
 
-// without returns the version by which a hash is cleared of a string that somebody has set at the same time, lest that
-// comes up when the hash has no fields any more; 0 if there is none.
-func (d *document) without() version {
-	if d.text.at == 0 {
-		return 0
+// decodeDocument is the opposite of encode. The document shares the bytes of body.
+func decodeDocument(body []byte) (document, error) {
+	if len(body) == 0 {
+		return document{}, nil
 	}
-	return d.text.at + 1
+	d, rest := document{kind: kind(body[0])}, body[1:]
+	switch d.kind {
+	case stringKey:
+		d.text = rest
+		return d, nil
+	case hashKey:
+		d.fields = make(map[string][]byte)
+		for len(rest) > 0 {
+			var name, value []byte
+			var ok bool
+			if name, rest, ok = cutPart(rest); ok {
+				value, rest, ok = cutPart(rest)
+			}
+			if !ok {
+				return document{}, errors.New("document: a field of the hash is cut off")
+			}
+			d.fields[string(name)] = value
+		}
+		return d, nil
+	}
+	return document{}, fmt.Errorf("document: the kind %q is unknown", body[0])
 }
 
-// field returns the value of a field, if the document is a hash that has it.
-func (d *document) field(name string) ([]byte, bool) {
-	r, ok := d.fields[name]
-	if !ok || r.gone || d.kind() != hashKey {
-		return nil, false
+// cutPart cuts off bytes that their length precedes.
+func cutPart(body []byte) (part, rest []byte, ok bool) {
+	size, n := binary.Uvarint(body)
+	if n <= 0 || size > uint64(len(body)-n) {
+		return nil, nil, false
 	}
-	return r.value, true
+	end := n + int(size)
+	return body[n:end:end], body[end:], true
 }
 
-// names returns those of the fields that a hash has, sorted.
-func (d *document) names() []string {
-	if d.kind() != hashKey {
-		return nil
+// partitionOf returns the partition that a key is in, by its hash.
+func partitionOf(key string) int { return int(token(key) >> 60) }
+
+// token returns where a key is on scatter's ring of 2^64 tokens. The partition is its first 4 bits.
+func token(key string) uint64 { return scatter.HashToken(key) }
+
+// read returns a key's document, as its partition's leader has it.
+func (e *engine) read(ctx context.Context, key string) (document, error) {
+	body, _, err := e.get(ctx, partitionOf(key), key)
+	if err != nil {
+		return document{}, err
 	}
-	var names []string
-	for name, r := range d.fields {
-		if !r.gone {
-			names = append(names, name)
+	return decodeDocument(body)
+}
+
+func checkKey(key string) error {
+	if len(key) > maxKey {
+		return fmt.Errorf("the key is %d bytes, at most %d are allowed", len(key), maxKey)
+	}
+	return nil
+}
+
+// get returns the last value of a key and its sequence; 0 if it never had one.
+func (e *engine) get(ctx context.Context, stream int, key string) (body []byte, seq uint64, err error) {
+	if err := checkKey(key); err != nil {
+		return nil, 0, err
+	}
+	var reply struct {
+		Message struct {
+			Seq  uint64
+			Data []byte
 		}
 	}
-	slices.Sort(names)
-	return names
-}
-
-// latest returns the greatest version in the document.
-func (d *document) latest() version {
-	latest := max(d.cleared, d.text.at)
-	for _, r := range d.fields {
-		latest = max(latest, r.at)
+	// Direct gets would be answered by replicas that are behind, or not at all by one that hangs.
+	err = e.request(ctx, "STREAM.MSG.GET", stream, map[string]any{"last_by_subj": subjectOf(stream, key)}, &reply)
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+		return nil, 0, nil
 	}
-	return latest
+	return reply.Message.Data, reply.Message.Seq, err
 }
 
-// encode returns the document as bytes, the same for equal documents.
-func (d *document) encode() []byte {
-	b := binary.AppendUvarint(nil, uint64(d.cleared))
-	b = d.text.append(b)
-	for _, name := range slices.Sorted(maps.Keys(d.fields)) {
-		b = appendBytes(b, []byte(name))
-		b = d.fields[name].append(b)
+// readAll returns the documents of keys, in their order. It reads them concurrently.
+func (e *engine) readAll(ctx context.Context, keys []string) ([]document, error) {
+	docs := make([]document, len(keys))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(64)
+	for i, key := range keys {
+		group.Go(func() (err error) {
+			docs[i], err = e.read(ctx, key)
+			return err
+		})
 	}
-	return b
+	return docs, group.Wait()
 }
 
-func (r register) append(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(r.at))
-	if r.gone {
-		return append(b, 1)
-	}
-	return appendBytes(append(b, 0), r.value)
-}
-
-func appendBytes(b, value []byte) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(value))), value...)
-}
-
-var errCorrupt = errors.New("corrupt document")
-
-// decodeDocument is encode's opposite. The document's values are parts of b.
-func decodeDocument(b []byte) (document, error) {
-	r := reader{rest: b}
-	d := document{cleared: version(r.number()), text: r.register()}
-	for len(r.rest) > 0 && !r.bad {
-		if d.fields == nil {
-			d.fields = make(map[string]register)
+// change edits a document by compare and set. edit may be called more than once, each time with the
+// document as it is then. It returns whether there is a change to write.
+func (e *engine) change(ctx context.Context, key string, edit func(*document) (bool, error)) error {
+	_, err := e.compareAndSet(ctx, partitionOf(key), key, func(body []byte) ([]byte, bool, error) {
+		doc, err := decodeDocument(body)
+		if err != nil {
+			return nil, false, err
 		}
-		name := string(r.bytes())
-		d.fields[name] = r.register()
-	}
-	if r.bad {
-		return document{}, errCorrupt
-	}
-	return d, nil
+		changed, err := edit(&doc)
+		return doc.encode(), changed, err
+	})
+	return err
 }
 
-// reader takes values off the front of some bytes. Once bad, it gives zeros.
-type reader struct {
-	rest []byte
-	bad  bool
-}
-
-func (r *reader) number() uint64 {
-	n, size := binary.Uvarint(r.rest)
-	if r.bad = r.bad || size <= 0; r.bad {
-		return 0
+// compareAndSet edits the value of a key, again if it was changed meanwhile. It returns the
+// sequence of the value.
+func (e *engine) compareAndSet(
+	ctx context.Context, stream int, key string, edit func([]byte) (body []byte, changed bool, err error),
+) (uint64, error) {
+	for {
+		old, seq, err := e.get(ctx, stream, key)
+		if err != nil {
+			return 0, err
+		}
+		body, changed, err := edit(old)
+		if err != nil || !changed {
+			return seq, err
+		}
+		seq, err = e.publish(ctx, stream, subjectOf(stream, key), body, &seq)
+		if !errors.Is(err, errConflict) {
+			return seq, err
+		}
+		if ctx.Err() != nil {
+			return 0, noQuorum(ctx, stream, err)
+		}
 	}
-	r.rest = r.rest[size:]
-	return n
 }
 
-func (r *reader) bytes() []byte {
-	n := r.number()
-	if r.bad = r.bad || n > uint64(len(r.rest)); r.bad {
-		return nil
+// set writes a document, whatever the key held before.
+func (e *engine) set(ctx context.Context, key string, doc document) error {
+	if err := checkKey(key); err != nil {
+		return err
 	}
-	b := r.rest[:n:n]
-	r.rest = r.rest[n:]
-	return b
+	stream := partitionOf(key)
+	_, err := e.publish(ctx, stream, subjectOf(stream, key), doc.encode(), nil)
+	return err
 }
 
-func (r *reader) register() register {
-	at := version(r.number())
-	switch gone := r.number(); {
-	case gone == 1:
-		return register{at: at, gone: true}
-	case gone > 1:
-		r.bad = true
-		return register{}
+// flush deletes all documents that were written before.
+func (e *engine) flush(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for stream := range partitions {
+		group.Go(func() error {
+			// The message tells the indexes. The purge deletes what is before it.
+			seq, err := e.publish(ctx, stream, flushSubject(stream), nil, nil)
+			if err != nil {
+				return err
+			}
+			var reply struct{}
+			return e.request(ctx, "STREAM.PURGE", stream, map[string]any{"seq": seq}, &reply)
+		})
 	}
-	return register{at: at, value: r.bytes()}
+	return group.Wait()
 }
 
-// digest returns a number that differs where documents do, but by a chance of 1 in 2^64. It is made of the encoding.
-func digest(encoded []byte) uint64 {
-	h := fnv.New64a()
-	h.Write(encoded)
-	return h.Sum64()
+// scanned is a key that scan has found.
+type scanned struct {
+	key  string
+	kind kind
+}
+
+// scan returns about count keys, and the cursor for the next call: 0 at the end. It begins with the
+// cursor 0. A key that exists throughout is returned at least once.
+//
+// The cursor is a sequence times the number of partitions, plus the partition. A write moves a key
+// to the end of its stream, so that a scan comes to it later or has returned it.
+func (e *engine) scan(ctx context.Context, cursor uint64, count int) (found []scanned, _ uint64, _ error) {
+	partition, from := int(cursor%partitions), cursor/partitions
+	// Deleted keys are in the streams, too. The number of reads has a limit so that a call ends.
+	for range 2 * partitions {
+		// The replica that answered the read before this may have had more than the one that answers
+		// the next. So the leader is asked each time where the end is.
+		last, err := e.lastOf(ctx, partition)
+		if err != nil {
+			return nil, 0, err
+		}
+		if from > last || last == 0 {
+			if partition, from = partition+1, 0; partition == partitions {
+				return found, 0, nil
+			}
+			continue
+		}
+		batch, next, err := e.entries(ctx, partition, from, max(count, scanBatch))
+		if err != nil {
+			return nil, 0, err
+		}
+		if next == from && !pause(ctx) {
+			return nil, 0, noQuorum(ctx, partition, errBehind)
+		}
+		from = next
+		for _, x := range batch {
+			if len(x.body) > 0 && !x.flush {
+				found = append(found, scanned{x.key, kind(x.body[0])})
+			}
+			if len(found) == count {
+				return found, (x.seq+1)*partitions + uint64(partition), nil
+			}
+		}
+	}
+	return found, from*partitions + uint64(partition), nil
+}
+
+// scanBatch is how many entries a scan reads at least at a time: most may be deleted keys.
+const scanBatch = 256
+
+var errBehind = errors.New("the replicas that answer are behind")
+
+// changeMeta edits a value of the meta stream by compare and set. A nil value doesn't exist. Names
+// are "ring" and "index." + the name of an index. edit returns the new value; if it returns an
+// error, nothing is written, and changeMeta returns that error. It returns the sequence of the
+// write.
+func (e *engine) changeMeta(ctx context.Context, name string, edit func(old []byte) ([]byte, error)) (uint64, error) {
+	return e.compareAndSet(ctx, meta, name, func(old []byte) ([]byte, bool, error) {
+		if len(old) == 0 {
+			old = nil
+		}
+		body, err := edit(old)
+		return body, !bytes.Equal(body, old), err
+	})
 }

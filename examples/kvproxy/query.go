@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"fmt"
 	"math"
 	"regexp"
 	"regexp/syntax"
@@ -12,57 +11,59 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/scatterknn/scatter"
 )
 
 const (
-	maxHits     = 10_000    // that a search finds: a greater K is refused, and texts are found no more of
+	maxHits     = 10_000    // the largest number of documents that a search finds
 	maxLimit    = 1_000_000 // RediSearch's own
 	maxReturned = 1024
 	maxRegex    = 512 // bytes
 	maxEdits    = 64
 )
 
-// searchQuery is what FT.SEARCH or FT.REGEX asks for. A request for all documents is a [scatter.Text] without a field.
+// searchQuery is what FT.SEARCH or FT.REGEX asks for.
 type searchQuery struct {
-	schema     *schema
-	request    *scatter.Request
+	schema *schema
+
+	// Table is the index. Query is a KNN, a Text without a field (all documents), or a Regex. Of a
+	// KNN that asks for nothing, K is 0. A Text or a Regex asks for one hit more than maxHits,
+	// which tells whether there are more.
+	request *scatter.Request
+
+	filter     *filter    // nil: none
 	scoreAs    string     // of a KNN: the name under which the distance is returned
 	returned   []returned // what RETURN names
 	returnAll  bool       // there was no RETURN
 	noContent  bool
-	sortBy     string // an attribute's name, or scoreAs
+	sortBy     string // the name of an attribute, or scoreAs
 	descending bool
 	offset     int // LIMIT's
 	count      int
-	timeout    time.Duration // 0: the default
+	timeout    time.Duration // if zero, the node's default
 }
 
-// returned is a value that RETURN asks for: an attribute, the distance or any field, and the name it is to have.
+// returned is a value that RETURN asks for, and the name that it gets.
 type returned struct{ field, as string }
 
-// row is a document that was found. A document that is gone by now is none.
+// row is a document that was found. If it is deleted before it is read, doc doesn't exist.
 type row struct {
 	id    string
 	score float32 // the distance
 	doc   document
 }
 
-// parseSearch reads what follows FT.SEARCH: an index, a query and options. The query is one of
+// parseSearch reads the arguments of FT.SEARCH: an index, a query and options. The query is one of
 //
-//	idx *                                                             all documents
-//	idx *=>[KNN 10 @field $blob AS name]                              the nearest ones; AS is optional
-//	idx *=>[KNN 10 @field $blob]=>{$YIELD_DISTANCE_AS: name}          likewise
-//	idx @field:text  or @field:*text*  or @field:(text)               those whose field has these bytes in it
-//	idx @field:"a text"                                               likewise; the case counts
+//	idx *                                                   all documents
+//	idx "@kind:{a|b} -@year:[2000 (2010]"                   those that match, see [filterParser]
+//	idx "*=>[KNN 10 @field $blob AS name]"                  the nearest ones; AS is optional
+//	idx "(@kind:{a})=>[KNN 10 @field $blob]"                the nearest ones of those that match
 //
-// EF_RUNTIME is read as well. A number, a name or a text may be a parameter ($name), and what isn't a letter, a digit
-// or _ is to be quoted or to have a backslash before it. Any other query is an error: RediSearch would answer it, and a
-// guess at what it says would be a wrong answer.
-func parseSearch(args [][]byte, schemaOf func(name string) (*schema, bool)) (*searchQuery, error) {
+// A number, a name, a tag or a text can be a parameter ($name). Any other character than a letter,
+// a digit or _ needs quotes or a backslash before it. What RediSearch has beyond this is an error.
+func parseSearch(args [][]byte, schemaOf func(name string) *schema) (*searchQuery, error) {
 	if len(args) < 2 {
 		return nil, errWrongArgs("FT.SEARCH")
 	}
@@ -71,18 +72,30 @@ func parseSearch(args [][]byte, schemaOf func(name string) (*schema, bool)) (*se
 		return nil, err
 	}
 	t := &queryText{text: string(args[1]), params: params}
-	q.query(t)
+	if !t.all() {
+		p := &filterParser{queryText: t, schema: q.schema}
+		f := p.union(0)
+		q.filter = &f
+	}
+	if t.skip("=>") {
+		q.knn(t)
+	} else {
+		q.request.K, q.request.Query = maxHits+1, scatter.Text{}
+	}
+	if t.more() {
+		t.syntaxError()
+	}
 	if t.err != nil {
 		return nil, t.err
 	}
-	return q, q.checkSort()
+	return q.checkSort()
 }
 
-// parseRegex reads what follows FT.REGEX, which is not RediSearch's but Dynomite's: an index, a field, a pattern, and
-// K=n for the number of edits (none without it) by which a text may miss the pattern. What FT.SEARCH takes as RETURN,
-// LIMIT and so on may follow. Without RETURN the field that was searched is returned, as by Dynomite. But LIMIT is
-// 0 10 as everywhere else, where Dynomite returns all; and edits are counted for plain texts only.
-func parseRegex(args [][]byte, schemaOf func(name string) (*schema, bool)) (*searchQuery, error) {
+// parseRegex reads the arguments of FT.REGEX, a command of Dynomite: an index, a field, a pattern,
+// and K=n for the number of edits by which a text may miss the pattern. With edits the pattern must
+// be plain text. FT.SEARCH's options can follow. Without RETURN the field that was searched is
+// returned.
+func parseRegex(args [][]byte, schemaOf func(name string) *schema) (*searchQuery, error) {
 	if len(args) < 3 {
 		return nil, errWrongArgs("FT.REGEX")
 	}
@@ -91,7 +104,7 @@ func parseRegex(args [][]byte, schemaOf func(name string) (*schema, bool)) (*sea
 	if len(rest) > 0 && len(rest[0]) >= 2 && strings.EqualFold(string(rest[0][:2]), "K=") {
 		var err error
 		if edits, err = strconv.ParseUint(string(rest[0][2:]), 10, 16); err != nil || edits > maxEdits {
-			return nil, replyError(fmt.Sprintf("Invalid K= value `%s`: not a number from 0 to %d", rest[0][2:], maxEdits))
+			return nil, replyErrorf("Invalid K= value `%.128s`: not a number from 0 to %d", rest[0][2:], maxEdits)
 		}
 		rest = rest[1:]
 	}
@@ -99,57 +112,55 @@ func parseRegex(args [][]byte, schemaOf func(name string) (*schema, bool)) (*sea
 	if err != nil {
 		return nil, err
 	}
-	at, ok := q.schema.attribute(name)
+	at := q.schema.attribute(name)
 	switch {
-	case !ok:
-		return nil, replyError(fmt.Sprintf("Unknown field `%s`", name))
+	case at == nil:
+		return nil, replyErrorf("Unknown field `%.128s`", name)
 	case at.Kind != textAttr || at.has("NOINDEX"):
-		return nil, replyError(fmt.Sprintf("Expected a TEXT field that is indexed: `%s`", name))
+		return nil, replyErrorf("Expected a TEXT field that is indexed: `%.128s`", name)
 	case len(pattern) > maxRegex:
-		return nil, replyError(fmt.Sprintf("Invalid pattern: longer than %d bytes", maxRegex))
+		return nil, replyErrorf("Invalid pattern: longer than %d bytes", maxRegex)
 	case edits > 0 && regexp.QuoteMeta(pattern) != pattern:
-		return nil, replyError("Invalid pattern: with K above 0 it has to be a plain text, without operators")
+		return nil, replyError("Invalid pattern: with K above 0 it must be plain text, without operators")
 	}
-	if _, err := syntax.Parse(pattern, syntax.Perl); err != nil { // it isn't UTF-8, for one
+	if _, err := syntax.Parse(pattern, syntax.Perl); err != nil { // also if it isn't UTF-8
 		return nil, replyError("Invalid pattern: " + err.Error())
 	}
 	if q.returnAll {
 		q.returnAll, q.returned = false, []returned{{field: name, as: name}}
 	}
-	q.request.K = maxHits
+	q.request.K = maxHits + 1
 	q.request.Query = scatter.Regex{Field: name, Pattern: pattern, MaxErrors: uint16(edits)}
-	return q, q.checkSort()
+	return q.checkSort()
 }
 
-// newQuery reads the options of a query, and returns the parameters too.
-func newQuery(index string, schemaOf func(string) (*schema, bool), options *arguments) (
+// newQuery reads the options of a query. It returns the parameters as well.
+func newQuery(index string, schemaOf func(string) *schema, options *arguments) (
 	q *searchQuery, params map[string]string, err error,
 ) {
 	q = &searchQuery{request: &scatter.Request{Table: index}, returnAll: true, count: 10}
-	params = q.options(options)
-	if options.err != nil {
+	if params = q.options(options); options.err != nil {
 		return nil, nil, options.err
 	}
-	var ok bool
-	if q.schema, ok = schemaOf(index); !ok {
-		return nil, nil, replyError("No such index " + index)
+	if q.schema = schemaOf(index); q.schema == nil {
+		return nil, nil, replyErrorf("No such index %.128s", index)
 	}
 	return q, params, nil
 }
 
-// checkSort fails if there is nothing to sort by of the name that SORTBY has.
-func (q *searchQuery) checkSort() error {
-	if _, ok := q.schema.attribute(q.sortBy); !ok && q.sortBy != q.scoreAs && q.sortBy != "" {
-		return replyError(fmt.Sprintf("Property `%s` not loaded nor in schema", q.sortBy))
+// checkSort fails if SORTBY names nothing that can be sorted by.
+func (q *searchQuery) checkSort() (*searchQuery, error) {
+	if q.sortBy != "" && q.sortBy != q.scoreAs && q.schema.attribute(q.sortBy) == nil {
+		return nil, replyErrorf("Property `%.128s` not loaded nor in schema", q.sortBy)
 	}
-	return nil
+	return q, nil
 }
 
-// options reads what follows the query, and returns the parameters.
+// options reads what follows the query. It returns the parameters.
 func (q *searchQuery) options(a *arguments) (params map[string]string) {
 	for a.more() {
 		position := a.read
-		arg := a.next()
+		arg := a.text("option")
 		switch strings.ToUpper(arg) {
 		case "NOCONTENT":
 			q.noContent = true
@@ -159,24 +170,14 @@ func (q *searchQuery) options(a *arguments) (params map[string]string) {
 			if q.sortBy != "" {
 				a.fail("Multiple SORTBY steps are not allowed")
 			}
-			if q.sortBy = a.next(); q.sortBy == "" {
-				a.fail("Bad SORTBY arguments")
+			q.sortBy = a.text("SORTBY")
+			if q.descending = a.skip("DESC"); !q.descending {
+				a.skip("ASC")
 			}
-			q.descending = a.skip("DESC")
-			_ = q.descending || a.skip("ASC")
 		case "LIMIT":
-			if len(a.rest) < 2 {
-				a.fail("LIMIT requires two arguments")
-			}
-			q.offset = a.integerOr("LIMIT needs two numeric arguments", 0, maxInteger)
-			q.count = a.integerOr("LIMIT needs two numeric arguments", 0, maxInteger)
-			switch {
-			case q.count == 0 && q.offset != 0:
+			q.offset, q.count = a.integer("LIMIT", 0, maxLimit), a.integer("LIMIT", 0, maxLimit)
+			if q.count == 0 && q.offset != 0 {
 				a.fail("The `offset` of the LIMIT must be 0 when `num` is 0")
-			case q.count > maxLimit:
-				a.fail("LIMIT exceeds maximum of %d", maxLimit)
-			case q.offset > maxLimit:
-				a.fail("OFFSET exceeds maximum of %d", maxLimit)
 			}
 		case "PARAMS":
 			if params != nil {
@@ -184,17 +185,11 @@ func (q *searchQuery) options(a *arguments) (params map[string]string) {
 			}
 			params = parameters(a)
 		case "TIMEOUT":
-			ms := a.integerOr("TIMEOUT requires a non negative integer", 0, maxInteger)
-			q.timeout = time.Duration(ms) * time.Millisecond
-		case "DIALECT": // the queries above mean the same in all of them
-			a.integerOr("DIALECT requires a non negative integer >=1 and <= 4", 1, 4)
-		case "FORMAT":
-			if format := a.text("FORMAT"); !strings.EqualFold(format, "STRING") {
-				a.fail("FORMAT %s is not supported", format)
-			}
-		case "VERBATIM", "NOSTOPWORDS", "WITHCOUNT", "WITHOUTCOUNT": // it is so anyway
+			q.timeout = time.Duration(a.integer("TIMEOUT", 0, maxInteger)) * time.Millisecond
+		case "DIALECT": // 1 reads | in another way; 3 and 4 differ from 2 in nothing that is supported
+			a.integer("DIALECT", 2, 4)
 		default:
-			a.fail("Unknown argument `%s` at position %d for <main>", arg, position)
+			a.fail("Unknown argument `%.128s` at position %d for <main>", arg, position)
 		}
 	}
 	return params
@@ -209,13 +204,13 @@ func (q *searchQuery) returns(a *arguments) {
 		field := a.text("RETURN")
 		r := returned{field: field, as: field}
 		if n > 1 && a.skip("AS") {
-			if n -= 2; n == 0 || len(a.rest) == 0 {
+			if n -= 2; n == 0 {
 				a.fail("RETURN path AS name - must be accompanied with NAME")
 			}
-			r.as = a.next()
+			r.as = a.text("AS")
 		}
 		if slices.ContainsFunc(q.returned, func(o returned) bool { return o.as == r.as }) {
-			continue // a reply has a name but once
+			continue // a reply has each name once
 		}
 		if q.returned = append(q.returned, r); len(q.returned) > maxReturned {
 			a.fail("RETURN exceeds maximum of %d", maxReturned)
@@ -233,293 +228,77 @@ func parameters(a *arguments) map[string]string {
 	for ; n > 0 && a.err == nil; n -= 2 {
 		name := a.text("PARAMS")
 		if _, ok := params[name]; ok {
-			a.fail("Duplicate parameter `%s`", name)
+			a.fail("Duplicate parameter `%.128s`", name)
 		}
 		params[name] = a.text("PARAMS")
 	}
 	return params
 }
 
-// query reads a query string.
-func (q *searchQuery) query(t *queryText) {
-	open := 0
-	for t.skip("(") {
-		open++
-	}
-	all := t.skip("*")
-	if !all {
-		q.substring(t)
-	}
-	for ; open > 0; open-- {
-		t.expect(")")
-	}
-	switch {
-	case !all:
-	case t.skip("=>"):
-		q.knn(t)
-	default:
-		q.request.K, q.request.Query = maxHits, scatter.Text{}
-	}
-	if t.more() {
-		t.syntaxError()
-	}
-}
-
-// substring reads a field and the text to look for in it.
-func (q *searchQuery) substring(t *queryText) {
-	at := q.field(t, textAttr)
-	t.expect(":")
-	parenthesis := t.skip("(")
-	text := ""
-	switch {
-	case t.skip(`"`):
-		text = t.quoted()
-	case t.skip("*"):
-		text = t.value()
-		t.expect("*")
-	default:
-		text = t.value()
-	}
-	if parenthesis {
-		t.expect(")")
-	}
-	if text == "" {
-		t.fail("Use `INDEXEMPTY` in field creation in order to index and query for empty strings")
-	}
-	q.request.K, q.request.Query = maxHits, scatter.Text{Field: at.Name, Substring: []byte(text)}
-}
-
-// knn reads what follows the arrow: [KNN k @field $blob ...], and attributes in braces.
+// knn reads what follows the arrow: [KNN k @field $blob ...].
 func (q *searchQuery) knn(t *queryText) {
 	t.expect("[")
 	t.expect("KNN")
 	k := t.number("K", maxHits)
-	at := q.field(t, vectorAttr)
-	blob := ""
-	if t.expect("$"); t.err == nil {
-		blob = t.parameter()
-	}
-	ef, as := 0, ""
+	at := t.attribute(q.schema, vectorAttr)
+	t.expect("$")
+	blob := t.parameter()
+	as := ""
 	for t.err == nil && !t.skip("]") {
 		switch word := t.word(); strings.ToUpper(word) {
 		case "AS":
 			as = t.value()
 		case "EF_RUNTIME":
-			ef = t.number("EF_RUNTIME", maxInteger)
+			t.number(word, maxInteger) // no effect on an exact search
 		default:
-			t.fail("Error parsing vector similarity parameters: Invalid option `%s`", word)
+			t.fail("Error parsing vector similarity parameters: Invalid option `%.128s`", word)
 		}
 	}
-	if t.skip("=>") {
-		t.expect("{")
-		for t.err == nil && !t.skip("}") {
-			t.expect("$")
-			word := t.word()
-			t.expect(":")
-			switch strings.ToUpper(word) {
-			case "YIELD_DISTANCE_AS":
-				also := t.value()
-				if as != "" {
-					t.fail("Distance field was specified twice for vector query: %s and %s", as, also)
-				}
-				as = also
-			case "EF_RUNTIME":
-				ef = t.number("EF_RUNTIME", maxInteger)
-			default:
-				t.fail("Invalid attribute %s", word)
-			}
-			if !t.skip(";") && !t.starts("}") {
-				t.syntaxError()
-			}
-		}
+	if q.schema.attribute(as) != nil {
+		t.fail("Property `%.128s` already exists in schema", as)
 	}
+	q.scoreAs = cmp.Or(as, "__"+at.Name+"_score")
+	q.request.K, q.request.Query = k, scatter.KNN{Field: at.Name, Vector: t.vector(at, blob)}
+}
+
+// vector reads a blob of the little-endian FLOAT32s that an attribute has.
+func (t *queryText) vector(at *attribute, blob string) []float32 {
 	if t.err == nil && len(blob) != 4*at.Dim {
 		t.fail("Error parsing vector similarity query: query vector blob size (%d) does not match index's expected "+
 			"size (%d).", len(blob), 4*at.Dim)
 	}
-	if t.err == nil && ef != 0 && at.Algorithm != "HNSW" {
-		t.fail("Error parsing vector similarity parameters: Invalid option `EF_RUNTIME`")
-	}
-	if _, ok := q.schema.attribute(as); ok {
-		t.fail("Property `%s` already exists in schema", as)
-	}
 	if t.err != nil {
-		return
+		return nil
 	}
 	vector := make([]float32, at.Dim)
 	_, _ = binary.Decode([]byte(blob), binary.LittleEndian, vector) // the length is right
+	infinite := func(x float32) bool { return x-x != 0 }            // or NaN
+	notZero := func(x float32) bool { return x != 0 }
 	switch {
-	case slices.ContainsFunc(vector, func(x float32) bool { return x-x != 0 }): // infinite, or NaN
+	case slices.ContainsFunc(vector, infinite):
 		t.fail("Error parsing vector similarity query: query vector is not finite")
-	case at.Metric == metricCosine && !slices.ContainsFunc(vector, func(x float32) bool { return x != 0 }):
+	case at.Metric == metricCosine && !slices.ContainsFunc(vector, notZero):
 		t.fail("Error parsing vector similarity query: query vector is all zeros, which has no angle")
 	}
-	q.scoreAs = cmp.Or(as, "__"+at.Name+"_score")
-	q.request.K, q.request.Query = k, scatter.KNN{Field: at.Name, Vector: vector, EF: ef}
+	return vector
 }
 
-// field reads the name of an attribute that is of a kind and indexed.
-func (q *searchQuery) field(t *queryText, kind attributeKind) *attribute {
-	t.expect("@")
-	from := t.at - 1
-	name := t.word()
-	if t.err != nil {
-		return new(attribute)
-	}
-	at, ok := q.schema.attribute(name)
-	switch {
-	case !ok:
-		t.fail("Unknown field at offset %d near %s", from, name)
-	case at.Kind != kind:
-		t.fail("Expected a %s field at offset %d near %s", kind, from, name)
-	case at.has("NOINDEX"):
-		t.fail("Expected a field without NOINDEX at offset %d near %s", from, name)
-	default:
-		return at
-	}
-	return new(attribute)
-}
-
-// queryText is a query string that is read from the front. Once err is set, which the first error does, nothing is read
-// any more.
-type queryText struct {
-	text   string
-	at     int // how much has been read
-	params map[string]string
-	err    error
-}
-
-func (t *queryText) fail(format string, args ...any) {
-	if t.err == nil {
-		t.err = replyError(fmt.Sprintf(format, args...))
-	}
-}
-
-// syntaxError says that what comes now isn't understood.
-func (t *queryText) syntaxError() {
-	near, _, _ := strings.Cut(t.text[t.at:], " ")
-	t.fail("Syntax error at offset %d near %s (only *, *=>[KNN ...] and @field:text are supported)",
-		t.at, near[:min(len(near), 32)])
-}
-
-// more skips blanks and reports whether something comes after them.
-func (t *queryText) more() bool {
-	for t.at < len(t.text) && strings.IndexByte(" \t\r\n", t.text[t.at]) >= 0 {
-		t.at++
-	}
-	return t.err == nil && t.at < len(t.text)
-}
-
-// starts reports whether this comes next, in upper or lower case.
-func (t *queryText) starts(token string) bool {
-	return t.more() && len(t.text)-t.at >= len(token) && strings.EqualFold(t.text[t.at:t.at+len(token)], token)
-}
-
-// skip reads this if it comes next.
-func (t *queryText) skip(token string) bool {
-	if !t.starts(token) {
-		return false
-	}
-	t.at += len(token)
-	return true
-}
-
-// expect reads this, which has to come next.
-func (t *queryText) expect(token string) {
-	if !t.skip(token) {
-		t.syntaxError()
-	}
-}
-
-// word reads letters, digits, underscores, bytes that aren't ASCII, and whatever has a backslash before it.
-func (t *queryText) word() string {
-	var word []byte
-	for t.more(); t.err == nil && t.at < len(t.text); t.at++ {
-		c := t.text[t.at]
-		if c == '\\' && t.at+1 < len(t.text) {
-			t.at++
-			c = t.text[t.at]
-		} else if r := rune(c); c < utf8.RuneSelf && c != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
-			break
-		}
-		word = append(word, c)
-	}
-	if len(word) == 0 {
-		t.syntaxError()
-	}
-	return string(word)
-}
-
-// quoted reads up to the closing quote. A backslash takes its meaning from a quote or a backslash.
-func (t *queryText) quoted() string {
-	var text []byte
-	for t.err == nil && t.at < len(t.text) {
-		c := t.text[t.at]
-		t.at++
-		switch {
-		case c == '"':
-			return string(text)
-		case c == '\\' && t.at < len(t.text) && strings.IndexByte(`"\`, t.text[t.at]) >= 0:
-			c = t.text[t.at]
-			t.at++
-		}
-		text = append(text, c)
-	}
-	t.syntaxError()
-	return ""
-}
-
-// value reads a word or a parameter.
-func (t *queryText) value() string {
-	if t.skip("$") {
-		return t.parameter()
-	}
-	return t.word()
-}
-
-// parameter reads the name of a parameter and returns its value.
-func (t *queryText) parameter() string {
-	name := t.word()
-	value, ok := t.params[name]
-	if !ok {
-		t.fail("No such parameter `%s`", name)
-	}
-	return value
-}
-
-// number reads a value that has to be a number from 1 to high.
-func (t *queryText) number(name string, high int) int {
-	value := t.value()
-	if t.err != nil {
-		return 0
-	}
-	n, err := strconv.ParseUint(value, 10, 63)
-	switch {
-	case err != nil || n == 0:
-		t.fail("Invalid numeric value (%s) for parameter `%s`", value, name)
-	case n > uint64(high):
-		t.fail("Error parsing vector similarity query: query KNN %s parameter is too large, must not exceed %d", name, high)
-	}
-	return int(n)
-}
-
-// needsDocuments reports whether the documents have to be known before the rows are arranged.
+// needsDocuments reports whether the rows are sorted by what is in the documents.
 func (q *searchQuery) needsDocuments() bool { return q.sortBy != "" && q.sortBy != q.scoreAs }
 
-// arrange sorts the rows, in place, as SORTBY says, and returns the page that LIMIT says. Rows that have nothing to
-// sort by come last either way; those that are equal stay as they are.
+// readsDocuments reports whether something of the documents themselves is returned.
+func (q *searchQuery) readsDocuments() bool {
+	isField := func(r returned) bool { return q.scoreAs == "" || r.field != q.scoreAs }
+	return !q.noContent && (q.returnAll || slices.ContainsFunc(q.returned, isField))
+}
+
+// arrange sorts the rows in place by SORTBY, and returns the page that LIMIT asks for. The sort is
+// stable. Rows that have nothing to sort by come last in both directions.
 func (q *searchQuery) arrange(rows []row) []row {
 	if q.sortBy != "" {
-		at, _ := q.schema.attribute(q.sortBy) // nil: by distance
-		type keyed struct {
-			sortKey
-			row row
-		}
-		sorted := make([]keyed, len(rows))
-		for i, r := range rows {
-			sorted[i] = keyed{r.sortKey(at), r}
-		}
-		slices.SortStableFunc(sorted, func(a, b keyed) int {
+		at := q.schema.attribute(q.sortBy) // nil: by distance
+		slices.SortStableFunc(rows, func(x, y row) int {
+			a, b := x.sortKey(at), y.sortKey(at)
 			switch {
 			case a.missing && b.missing:
 				return 0
@@ -530,11 +309,8 @@ func (q *searchQuery) arrange(rows []row) []row {
 			case q.descending:
 				a, b = b, a
 			}
-			return cmp.Or(cmp.Compare(a.number, b.number), bytes.Compare(a.text, b.text))
+			return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.text, b.text))
 		})
-		for i := range sorted {
-			rows[i] = sorted[i].row
-		}
 	}
 	rows = rows[min(q.offset, len(rows)):]
 	return rows[:min(q.count, len(rows))]
@@ -544,22 +320,22 @@ func (q *searchQuery) arrange(rows []row) []row {
 type sortKey struct {
 	missing bool
 	number  float64
-	text    []byte
+	text    string
 }
 
 func (r *row) sortKey(at *attribute) sortKey {
 	if at == nil {
 		return sortKey{number: float64(r.score), missing: math.IsNaN(float64(r.score))}
 	}
-	value, ok := r.doc.field(at.Field)
+	value, ok := r.doc.fields[at.Field]
 	switch {
 	case !ok:
 		return sortKey{missing: true}
 	case at.Kind == numericAttr:
-		n, err := strconv.ParseFloat(string(value), 64)
+		n, err := strconv.ParseFloat(string(bytes.TrimSpace(value)), 64)
 		return sortKey{number: n, missing: err != nil || math.IsNaN(n)}
-	case at.has("SORTABLE") && !at.has("UNF"):
-		return sortKey{text: bytes.ToLower(value)}
+	case at.has("SORTABLE") && !at.has("UNF") && !at.CaseSensitive:
+		return sortKey{text: lower(string(value))}
 	}
-	return sortKey{text: value}
+	return sortKey{text: string(value)}
 }
