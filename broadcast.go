@@ -76,7 +76,7 @@ type broadcast[H Ranked[ID], ID cmp.Ordered] struct {
 	lifetime lifetime
 	workers  workers[*launch]
 	launches []launch // what workers run
-	work     func() // what a worker's goroutine does
+	work     func()   // what a worker's goroutine does
 	units    units
 	held     map[int]*unit // by index: the unit of an AsyncProbe, which may never call done
 	progress func()        // is called when something has happened; may be nil
