@@ -434,8 +434,8 @@ func (c *collection) nearest(by string, query []float32, matches func(map[string
 	return list
 }
 
-// The session in the README.
-func TestReadmeSession(t *testing.T) {
+// All kinds of replies, and what a node says of itself.
+func TestSession(t *testing.T) {
 	n := joinNode(t, testStore(t), "alone")
 	c := dial(t, n.server.addr())
 	create := strings.Fields("FT.CREATE books PREFIX 1 book: SCHEMA title TEXT at VECTOR FLAT 6 TYPE FLOAT32 DIM 2 " +

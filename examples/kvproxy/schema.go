@@ -16,7 +16,8 @@ import (
 const (
 	maxIndexes    = 100
 	maxAttributes = 1024 // RediSearch's own limit
-	maxVectors    = 32   // attributes of one index
+	maxDim        = 32768
+	maxVectors    = 32 // attributes of one index
 	maxPrefixes   = 1024
 	maxWord       = 512 // bytes of a name or a prefix
 )
@@ -113,15 +114,6 @@ func lower(text string) string {
 	return strings.ToLower(text)
 }
 
-// dims returns how many dimensions a vector can have. vec1, which computes L2 and COSINE, takes 2
-// to 4,096. IP is computed by this program.
-func (m metric) dims() (least, most int) {
-	if m == metricIP {
-		return 1, 32768
-	}
-	return 2, 4096
-}
-
 func (s *schema) encode() []byte {
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -137,8 +129,7 @@ func decodeSchema(b []byte) (*schema, error) {
 		return nil, fmt.Errorf("decode schema: %w", err)
 	}
 	for _, at := range s.Attributes {
-		least, most := at.Metric.dims()
-		vector := slices.Contains(knownMetrics, at.Metric) && at.Dim >= least && at.Dim <= most
+		vector := slices.Contains(knownMetrics, at.Metric) && at.Dim >= 1 && at.Dim <= maxDim
 		if at.Name == "" || at.Kind == vectorAttr && !vector || at.Kind == tagAttr && at.Separator == "" {
 			return nil, fmt.Errorf("decode schema: attribute %q is invalid", at.Name)
 		}
@@ -291,9 +282,8 @@ func (a *arguments) vector(at *attribute) {
 	if !typed || at.Dim == 0 || at.Metric == "" {
 		a.fail("Missing mandatory parameter: cannot create %s index without TYPE, DIM and DISTANCE_METRIC", at.Algorithm)
 	}
-	if least, most := at.Metric.dims(); at.Dim < least || at.Dim > most {
-		a.fail("Bad arguments for vector similarity DIM: %d is not from %d to %d, which %s takes", at.Dim, least, most,
-			at.Metric)
+	if at.Dim > maxDim {
+		a.fail("Bad arguments for vector similarity DIM: %d is not from 1 to %d", at.Dim, maxDim)
 	}
 }
 
