@@ -101,7 +101,8 @@ func TestCoordinatorLimit(t *testing.T) {
 	require.Equal(t, []int{5, 3, 1}, []int{r.PeersConsulted, r.PeersTimedOut, r.PeersFailed})
 }
 
-// Rule 6: a peer's deadline runs from the start of its own probe. It is due at that moment, not before.
+// Rule 6: a peer's deadline runs from the start of its own probe. It is due at that moment, not
+// before.
 func TestCoordinatorPeerDeadline(t *testing.T) {
 	s := newStepped(t, Options{PeerDeadline: time.Second}, "a", "b")
 	s.begin()
@@ -140,8 +141,8 @@ func TestCoordinatorNoPeerDeadline(t *testing.T) {
 	s.wantDeadline(3)
 }
 
-// Rule 6: a reply that nobody waits for is dropped, in each state, and LateReply is told if the peer
-// was asked.
+// Rule 6: a reply that nobody waits for is dropped, in each state, and LateReply is told if the
+// peer was asked.
 func TestCoordinatorRepliesOutOfTurn(t *testing.T) {
 	x, y := Hit[string]{"x", 1}, Hit[string]{"y", 2}
 	s := newStepped(t, Options{Limit: 1, PeerDeadline: time.Second}, "a", "b", "c")
@@ -309,8 +310,8 @@ func TestCoordinatorTimeoutErrors(t *testing.T) {
 	}
 }
 
-// Rule 7: an answer without any peer is no empty success. Rule 8: nor is one for which there was none
-// to ask.
+// Rule 7: an answer without any peer is no empty success. Rule 8: nor is one for which there was
+// none to ask.
 func TestCoordinatorNobodyAnswers(t *testing.T) {
 	s := newStepped(t, Options{}, "a", "b")
 	s.begin()

@@ -24,8 +24,8 @@ type ordered Order
 
 func (q ordered) Order() Order { return Order(q) }
 
-// exactCluster is a random cluster for the oracles of exact answers: few distinct scores, so that ties
-// are common, NaN among them, and replicas.
+// exactCluster is a random cluster for the oracles of exact answers: few distinct scores, so that
+// ties are common, NaN among them, and replicas.
 type exactCluster struct {
 	order  Order
 	peers  []PeerID
@@ -89,8 +89,8 @@ func sameHits(a, b []Hit[int]) bool {
 	})
 }
 
-// Rules 43, 44, 45: with PeerK the answer is the same as if each peer had been asked for K, all of it
-// is proven, no peer is asked more than twice, and nobody is asked for more than could matter.
+// Rules 43, 44, 45: with PeerK the answer is the same as if each peer had been asked for K, all of
+// it is proven, no peer is asked more than twice, and nobody is asked for more than could matter.
 func TestRefillAgainstOracle(t *testing.T) {
 	twice := 0
 	for seed := range uint64(*exactCases) {
@@ -129,8 +129,8 @@ func TestRefillAgainstOracle(t *testing.T) {
 	require.NotZero(t, twice)
 }
 
-// Rule 43: without refill, with peers that fail, with lists that don't agree: what is called exact is
-// what all that the answering peers hold begins with.
+// Rule 43: without refill, with peers that fail, with lists that don't agree: what is called exact
+// is what all that the answering peers hold begins with.
 func TestExactNeverOverstated(t *testing.T) {
 	exact := 0
 	for seed := range uint64(*exactCases) {

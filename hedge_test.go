@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pair is a strategy that asks a and c of quarters, which hold everything, with b and d as standbys.
+// pair is a strategy that asks a and c of quarters, which hold everything, with b and d as
+// standbys.
 func pair(delay time.Duration) *fixed {
 	return &fixed{cover: quarters(), peers: []PeerID{"a", "c"}, standbys: []PeerID{"b", "d"}, delay: delay}
 }
@@ -37,8 +38,8 @@ func TestCoordinatorEndsWhenWhole(t *testing.T) {
 	r = s.wantLedger("a Answered 0 1", "c Answered 0 1", "b NotAsked 0 0", "d NotAsked 0 0")
 	require.Equal(t, ErrEnough, r.Peers[2].Err)
 
-	// WaitAll waits for the rest, and their hits count. Rule 24: a peer whose ranges others have answered
-	// doesn't make the answer Partial.
+	// WaitAll waits for the rest, and their hits count. Rule 24: a peer whose ranges others have
+	// answered doesn't make the answer Partial.
 	s = newStepped(t, Options{Cover: quarters(), WaitAll: true}, "a", "b", "c", "d")
 	s.begin()
 	s.reply(1, 0)
@@ -49,8 +50,8 @@ func TestCoordinatorEndsWhenWhole(t *testing.T) {
 	require.False(t, s.wantLedger("a Answered 0 1", "b Answered 1 2", "c Answered 0 1", "d TimedOut 0 5").Partial)
 }
 
-// Rule 42: a query ends as soon as nobody who is out can add to its answer, although it is Partial. A
-// peer that is not on the Cover may add something.
+// Rule 42: a query ends as soon as nobody who is out can add to its answer, although it is Partial.
+// A peer that is not on the Cover may add something.
 func TestCoordinatorEndsWhenNobodyCanAdd(t *testing.T) {
 	s := newStepped(t, Options{Cover: quarters()}, "a", "b", "d")
 	s.begin()
@@ -85,8 +86,8 @@ func TestCoordinatorEndsWhenNobodyCanAdd(t *testing.T) {
 	s.wantLedger("a Answered 0 1", "b NotNeeded 0 2", "c Failed 0 2")
 }
 
-// Rule 24: what is missing, adjacent ranges as one, with their holders. Only what was answered in full
-// counts.
+// Rule 24: what is missing, adjacent ranges as one, with their holders. Only what was answered in
+// full counts.
 func TestCoordinatorMissing(t *testing.T) {
 	s := newStepped(t, Options{Cover: quarters()}, "a", "b", "c")
 	s.begin()
@@ -174,8 +175,8 @@ func TestCoordinatorFallbackOnlyWhereNeeded(t *testing.T) {
 	require.Equal(t, 0.5, r.Coverage)
 }
 
-// Rule 27: standbys are asked for a slow peer after the delay, not before. It stays asked, and whoever
-// answers first counts. Rule 36: its line is Late.
+// Rule 27: standbys are asked for a slow peer after the delay, not before. It stays asked, and
+// whoever answers first counts. Rule 36: its line is Late.
 func TestCoordinatorHedge(t *testing.T) {
 	s := newSelected(t, Options{}, pair(2*time.Second))
 	s.begin()
@@ -237,7 +238,8 @@ func TestCoordinatorFallbackPurse(t *testing.T) {
 	require.Equal(t, 0.75, s.Response().Coverage)
 }
 
-// Rule 39: hedges never cost an answer its completeness, because fallbacks have a purse of their own.
+// Rule 39: hedges never cost an answer its completeness, because fallbacks have a purse of their
+// own.
 func TestCoordinatorHedgesTakeNothingFromFallbacks(t *testing.T) {
 	chosen := pair(time.Second)
 	chosen.purses = newPurses(0, 0, 2, 0)
@@ -259,8 +261,8 @@ func TestCoordinatorHedgesTakeNothingFromFallbacks(t *testing.T) {
 	require.Equal(t, 0.0, chosen.purses.hedge.available(), "c is slow")
 }
 
-// Rule 38: a slow peer is hedged against wholly or not at all. For want of budget the next try comes
-// after twice the time, and not before a millisecond.
+// Rule 38: a slow peer is hedged against wholly or not at all. For want of budget the next try
+// comes after twice the time, and not before a millisecond.
 func TestCoordinatorHedgeIsTriedAgain(t *testing.T) {
 	chosen := pair(time.Second)
 	chosen.purses = newPurses(0, 0, 0, 1)
@@ -475,8 +477,8 @@ func TestCoordinatorPermanentError(t *testing.T) {
 	require.Equal(t, errWrong, r.Peers[2].Err)
 }
 
-// A peer whose probe was cancelled has not failed: no standby is asked and no purse drawn on. If the
-// answer is complete before the cancel is told, who is still out is Abandoned, not NotNeeded.
+// A peer whose probe was cancelled has not failed: no standby is asked and no purse drawn on. If
+// the answer is complete before the cancel is told, who is still out is Abandoned, not NotNeeded.
 func TestCoordinatorAbandoned(t *testing.T) {
 	chosen := pair(0)
 	chosen.peers, chosen.standbys = []PeerID{"a", "b", "c"}, []PeerID{"d"}
@@ -507,7 +509,8 @@ func TestCoordinatorAbandoned(t *testing.T) {
 	require.Equal(t, errBroke, s.wantLedger("a Answered 0 1", "b Abandoned 0 2", "c Answered 0 2", "d Abandoned 0 1").Peers[1].Err)
 }
 
-// Rule 39: a purse saves up 100 probes, has so many at first, and gets a share of each that is paid in.
+// Rule 39: a purse saves up 100 probes, has so many at first, and gets a share of each that is paid
+// in.
 func TestPurse(t *testing.T) {
 	p := newPurse(0.05)
 	require.Equal(t, 100.0, p.available())

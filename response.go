@@ -133,8 +133,8 @@ var ErrEnough = errors.New("scatter: the answer is complete enough without it")
 
 // ErrPartial is returned by a [Probe], alone or wrapped, together with hits that are good but not
 // all that the peer should have: it ran into its own time limit, one of its own peers was missing
-// ([Reply].TimedOut), or an approximate index stopped before it had found enough. The hits count, the peer is [Incomplete], and what it holds counts as
-// missing unless another peer answers for it.
+// ([Reply].TimedOut), or an approximate index stopped before it had found enough. The hits count,
+// the peer is [Incomplete], and what it holds counts as missing unless another peer answers for it.
 var ErrPartial = errors.New("scatter: the peer's reply is partial")
 
 // ErrPermanent is returned by a [Probe], alone or wrapped, if every replica would return the same

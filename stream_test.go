@@ -22,8 +22,8 @@ func boundsOf(bounds map[PeerID]float32) func(PeerID, *Request) (float32, bool) 
 	}
 }
 
-// Rule 47: peers are asked in the order of their bounds, those without one first, Limit at a time. One
-// whose bound ranks behind the K-th known hit is not asked, and counts as answered.
+// Rule 47: peers are asked in the order of their bounds, those without one first, Limit at a time.
+// One whose bound ranks behind the K-th known hit is not asked, and counts as answered.
 func TestBoundOutranks(t *testing.T) {
 	var asked []PeerID
 	bounds := map[PeerID]float32{"far": 9, "near": 1, "equal": 2, "odd": float32(math.NaN())}
@@ -158,8 +158,9 @@ func TestStreamComesEarlyAndBreaks(t *testing.T) {
 	})
 }
 
-// Rule 48: the deadline of the context ends a Stream as it ends a Broadcast, errors of the arguments
-// come from the second function, and a panic in the loop's body releases what the query holds.
+// Rule 48: the deadline of the context ends a Stream as it ends a Broadcast, errors of the
+// arguments come from the second function, and a panic in the loop's body releases what the query
+// holds.
 func TestStreamEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		probe := behave{"a": answer(Hit[string]{"x", 1}), "b": obey}.probe
@@ -186,8 +187,8 @@ func TestStreamEnds(t *testing.T) {
 	})
 }
 
-// Rule 45: a refill that fails or is late costs Exact alone. It is one more probe in ProbeDone, none in
-// PeersConsulted.
+// Rule 45: a refill that fails or is late costs Exact alone. It is one more probe in ProbeDone,
+// none in PeersConsulted.
 func TestRefillFails(t *testing.T) {
 	for name, second := range map[string]func(context.Context) (hitList, error){
 		"fails": fail(errBroke), "hangs": obey, "panics": func(context.Context) (hitList, error) { panic("refill") },
@@ -219,7 +220,8 @@ func TestRefillFails(t *testing.T) {
 	}
 }
 
-// Rule 48: a hit comes once no peer that is out can precede it, also if that is because one is late.
+// Rule 48: a hit comes once no peer that is out can precede it, also if that is because one is
+// late.
 func TestStreamGoesOnWithoutALatePeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// b hangs until its deadline (1 s); c hangs longer only by being asked later (Limit 2).
@@ -246,8 +248,8 @@ func TestStreamGoesOnWithoutALatePeer(t *testing.T) {
 	})
 }
 
-// Rule 48: a panic in the body of the loop ends the query: nobody is asked any more, and QueryDone is
-// told.
+// Rule 48: a panic in the body of the loop ends the query: nobody is asked any more, and QueryDone
+// is told.
 func TestStreamPanicEndsTheQuery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked, ended atomic.Int32

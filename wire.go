@@ -70,8 +70,9 @@ type Reply struct {
 //
 // The query must be a [KNN], [Text] or [Regex], or a non-nil pointer to one. An EF of 0 is left
 // out, and so is Skip. Nothing is cut to fit: any error is a [*CodecError], and the payload is then
-// nil. A probe should return such an error wrapped in [ErrPermanent], as no replica can be asked. Goroutines may encode one Request concurrently. The payload is the only allocation, unless
-// Query is a pointer: then the query is copied too.
+// nil. A probe should return such an error wrapped in [ErrPermanent], as no replica can be asked.
+// Goroutines may encode one Request concurrently. The payload is the only allocation, unless Query
+// is a pointer: then the query is copied too.
 func (r *Request) MarshalBinary() ([]byte, error) { return r.AppendBinary(nil) }
 
 // AppendBinary appends the payload that [Request.MarshalBinary] returns to dst. If there is an

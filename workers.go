@@ -47,8 +47,8 @@ func (w *workers[T]) work() {
 	}
 }
 
-// take takes a task, and starts another worker if there are more and none is on its way. arrived means
-// that the worker has just been started.
+// take takes a task, and starts another worker if there are more and none is on its way. arrived
+// means that the worker has just been started.
 func (w *workers[T]) take(arrived bool) (task T, ok bool) {
 	w.mu.Lock()
 	if arrived {

@@ -4,8 +4,8 @@
 //	go run -C examples ./bleve "read a zip archive"
 //
 // The same query always has the same order, also of equal scores. Pages lose and repeat nothing. A
-// shard that is late, fails or panics costs its own hits, and the answer says so: try -slow 1, -fail 1
-// and -panic 1. The tests show what an alias does on the same shards.
+// shard that is late, fails or panics costs its own hits, and the answer says so: try -slow 1,
+// -fail 1 and -panic 1. The tests show what an alias does on the same shards.
 //
 // Each shard computes its scores from the statistics of its own documents, as with an alias. So the
 // order depends on how many shards there are.
@@ -48,8 +48,8 @@ func (s *shards) search(
 	})
 }
 
-// walk searches page by page until it has k hits, and gives each page's certain hits to show. A page
-// without any ends the walk: the next one would be no better.
+// walk searches page by page until it has k hits, and gives each page's certain hits to show. A
+// page without any ends the walk: the next one would be no better.
 func (s *shards) walk(
 	ctx context.Context, words string, k, page int, deadline time.Duration,
 	show func(first int, certain []found, resp *scatter.Response[found]),

@@ -66,8 +66,8 @@ func tiedShards(t *testing.T) *shards {
 	return newTestShards(t, symbols)
 }
 
-// oracle returns the IDs of all hits, best first: a merge of what some shards return when each is asked
-// alone, in Bleve's own order, for everything.
+// oracle returns the IDs of all hits, best first: a merge of what some shards return when each is
+// asked alone, in Bleve's own order, for everything.
 func (s *shards) oracle(t *testing.T, words string, peers ...scatter.PeerID) []string {
 	t.Helper()
 	var lists [][]scatter.Hit[string]
@@ -212,8 +212,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// A page begins after a score and an ID that a shard needn't hold itself, and whose neighbours differ
-// by less than a float32 can tell.
+// A page begins after a score and an ID that a shard needn't hold itself, and whose neighbours
+// differ by less than a float32 can tell.
 func TestSortKey(t *testing.T) {
 	key := func(score float64) string { return (&byScore{}).Value(&search.DocumentMatch{Score: score}) }
 	if a, b := key(0.7), key(math.Nextafter(0.7, 1)); a != b {
@@ -227,8 +227,8 @@ func TestSortKey(t *testing.T) {
 	}
 }
 
-// spoiled searches with shard 2 spoilt, and checks that its hits, and no others, are missing. It returns
-// the shard's line in the ledger.
+// spoiled searches with shard 2 spoilt, and checks that its hits, and no others, are missing. It
+// returns the shard's line in the ledger.
 func spoiled(t *testing.T, s *shards, fault func() error, deadline time.Duration) scatter.PeerReport {
 	t.Helper()
 	const words = "zip"
@@ -292,8 +292,8 @@ func TestPanickingShard(t *testing.T) {
 	}
 }
 
-// Rule 7: a shard that fails costs its own hits. If all fail, that is an error, and with an alias it is an
-// empty answer without one.
+// Rule 7: a shard that fails costs its own hits. If all fail, that is an error, and with an alias
+// it is an empty answer without one.
 func TestFailingShards(t *testing.T) {
 	s := realShards(t)
 	broken := errors.New("broken")
@@ -350,7 +350,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// The deadline grows until the other shards meet it, so that this doesn't depend on the machine's speed.
+// The deadline grows until the other shards meet it, so that this doesn't depend on the machine's
+// speed.
 func TestRunSlow(t *testing.T) {
 	root := demotest.SmallGoRoot(t)
 	for deadline := 50 * time.Millisecond; ; deadline *= 2 {

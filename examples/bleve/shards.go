@@ -91,8 +91,8 @@ func (s *shards) probe(ctx context.Context, peer scatter.PeerID, req *scatter.Re
 }
 
 // byScore makes a shard rank its documents exactly as scatter does: by the score as a float32, then
-// by the ID. Bleve's own score is a float64. Two of them may be equal as float32, and if a shard cut
-// its list between the two, by an order other than scatter's, a page could lose one.
+// by the ID. Bleve's own score is a float64. Two of them may be equal as float32, and if a shard
+// cut its list between the two, by an order other than scatter's, a page could lose one.
 type byScore struct{ search.SortScore }
 
 // Value returns the key that Bleve compares.

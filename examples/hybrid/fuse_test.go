@@ -44,7 +44,8 @@ func TestCertain(t *testing.T) {
 		// j has 2/70, but e, after the exact ranks, might have any.
 		{"half of the ranks are exact", []list{{ten, 4, false}, {ten, 4, false}}, 4},
 		{"no rank of one list is exact", []list{{ten, 10, false}, {ten, 0, false}}, 0},
-		// What is in the first list only may have 1/61 + 1/62, and a, if it is all that is known, 2/61.
+		// What is in the first list only may have 1/61 + 1/62, and a, if it is all that is known,
+		// 2/61.
 		{"the second list ends early", []list{{ten, 10, false}, {ten[:1], 1, false}}, 1},
 		{"the second list is short, and whole", []list{{ten, 10, false}, {ten[:1], 1, true}}, 10},
 		// a has 1/61 + 0 at least, and an unseen one 1/62 + 1/61 at most.

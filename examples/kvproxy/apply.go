@@ -185,8 +185,8 @@ func (b *batch) reindex(t *table, d *indexed, fields map[string][]byte) error {
 	return b.db.exec(fmt.Sprintf(`REPLACE INTO entry_%d VALUES (?%s)`, t.n, strings.Repeat(", ?", len(row)-1)), row...)
 }
 
-// columnValue returns what an index has of a field in the column of an attribute, or nil if it can't
-// be indexed.
+// columnValue returns what an index has of a field in the column of an attribute, or nil if it
+// can't be indexed.
 func columnValue(at *attribute, value []byte) any {
 	switch at.Kind {
 	case vectorAttr:
@@ -215,8 +215,8 @@ func escapeTag(tag string) string { return tagEscaper.Replace(tag) }
 
 var tagEscaper = strings.NewReplacer("\x00", "\x01\x02", "\x01", "\x01\x01")
 
-// indexable returns a field's value as the vector that goes into the index, or nil. It must have the
-// right length, and only finite numbers. For COSINE it is scaled to the length 1, which isn't
+// indexable returns a field's value as the vector that goes into the index, or nil. It must have
+// the right length, and only finite numbers. For COSINE it is scaled to the length 1, which isn't
 // possible with a vector of zeros. Then half the square of the distance is 1 - the cosine of the
 // angle, and more precise for small angles than if it is computed like that.
 func indexable(at *attribute, value []byte) []byte {
@@ -247,7 +247,8 @@ func component(vector []byte, i int) float64 {
 	return float64(math.Float32frombits(binary.LittleEndian.Uint32(vector[i:])))
 }
 
-// to returns the function that computes the distance to a vector. Both are as indexable returns them.
+// to returns the function that computes the distance to a vector. Both are as indexable returns
+// them.
 func (m metric) to(query []byte) func([]byte) float32 {
 	q := make([]float64, len(query)/4)
 	for i := range q {

@@ -10,9 +10,9 @@ import (
 const longestPattern = 1000 // bytes; the time of a match can grow faster than the pattern
 
 // matcher returns a function that reports whether a regular expression matches somewhere in a text.
-// If most is more than 0, the pattern is plain text, and the function reports whether some part of the
-// text becomes the pattern by at most so many edits: characters changed, left out or put in. It may
-// be wrong once ctx has ended.
+// If most is more than 0, the pattern is plain text, and the function reports whether some part of
+// the text becomes the pattern by at most so many edits: characters changed, left out or put in. It
+// may be wrong once ctx has ended.
 func matcher(ctx context.Context, pattern string, most int) (func(text []byte) bool, error) {
 	if len(pattern) > longestPattern {
 		return nil, unanswerable("a pattern of %d bytes, must be at most %d", len(pattern), longestPattern)
@@ -54,13 +54,13 @@ func (u *untilDone) ReadRune() (rune, int, error) {
 	return r, size, nil
 }
 
-// containsAbout reports whether some part of a text becomes the pattern by at most so many edits. See
-// Sellers, "The Theory and Computation of Evolutionary Distances", J. Algorithms 1980.
+// containsAbout reports whether some part of a text becomes the pattern by at most so many edits.
+// See Sellers, "The Theory and Computation of Evolutionary Distances", J. Algorithms 1980.
 //
-// edits[i] is the smallest number of edits from a part that ends here to the first i characters of the
-// pattern. Once it is more than most, it doesn't matter by how much, and what follows it in the column
-// can only be more. So only what comes before is computed: see Ukkonen, "Finding approximate patterns
-// in strings", J. Algorithms 1985.
+// edits[i] is the smallest number of edits from a part that ends here to the first i characters of
+// the pattern. Once it is more than most, it doesn't matter by how much, and what follows it in the
+// column can only be more. So only what comes before is computed: see Ukkonen, "Finding approximate
+// patterns in strings", J. Algorithms 1985.
 func containsAbout(ctx context.Context, text []byte, pattern []rune, most int) bool {
 	edits := make([]int, len(pattern)+1)
 	for i := range edits {

@@ -105,6 +105,16 @@ func (x *chaos) work(ctx context.Context, worker uint64) {
 	}
 }
 
+// startWork starts workers. It returns a function that stops them and can be called twice.
+func (x *chaos) startWork(count int) (stop func()) {
+	ctx, cancel := context.WithCancel(x.t.Context())
+	var workers sync.WaitGroup
+	for i := range count {
+		workers.Go(func() { x.work(ctx, uint64(i)) })
+	}
+	return sync.OnceFunc(func() { cancel(); workers.Wait() })
+}
+
 // pass waits until there are 50 more acknowledged writes, each found, and returns how many writes
 // failed meanwhile and how many searches were doubtful.
 func (x *chaos) pass(what string) (failed, doubtful int64) {
@@ -152,13 +162,7 @@ func TestChaos(t *testing.T) {
 	}
 	c := startTestCluster(t, 5)
 	x := newChaos(c)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var workers sync.WaitGroup
-	for i := range 4 {
-		workers.Go(func() { x.work(ctx, uint64(i)) })
-	}
-	stopWork := sync.OnceFunc(func() { cancel(); workers.Wait() })
+	stopWork := x.startWork(4)
 	defer stopWork()
 
 	x.recovers("all are up")
@@ -234,13 +238,7 @@ func TestRingChangesUnderLoad(t *testing.T) {
 	}
 	c := startTestCluster(t, 4)
 	x := newChaos(c)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var workers sync.WaitGroup
-	for i := range 4 {
-		workers.Go(func() { x.work(ctx, uint64(i)) })
-	}
-	stopWork := sync.OnceFunc(func() { cancel(); workers.Wait() })
+	stopWork := x.startWork(4)
 	defer stopWork()
 	x.recovers("all are up")
 
@@ -269,13 +267,10 @@ func TestIndexFilesAreDisposable(t *testing.T) {
 	}
 	c := startTestCluster(t, 3) // each node has all documents
 	x := newChaos(c)
-	write := func(n int) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var workers sync.WaitGroup
-		workers.Go(func() { x.work(ctx, uint64(n)) })
+	write := func(workers int) { // the last one writes new documents
+		stop := x.startWork(workers)
 		x.pass("write")
-		cancel()
-		workers.Wait()
+		stop()
 	}
 	write(1)
 	node := c.nodes[2]

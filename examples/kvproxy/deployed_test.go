@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -63,11 +62,7 @@ func TestDeployedServers(t *testing.T) {
 	}
 	starting.Wait()
 	x.begin()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var workers sync.WaitGroup
-	workers.Go(func() { x.work(ctx, 1) })
-	stopWork := sync.OnceFunc(func() { cancel(); workers.Wait() })
+	stopWork := x.startWork(1)
 	defer stopWork()
 	x.recovers("all are up")
 	require.NoError(t, servers[0].Process.Signal(syscall.SIGKILL))

@@ -235,8 +235,8 @@ func (e *engine) scan(ctx context.Context, cursor uint64, count int) (found []sc
 	partition, from := int(cursor%partitions), cursor/partitions
 	// Deleted keys are in the streams, too. The number of reads has a limit so that a call ends.
 	for range 2 * partitions {
-		// The replica that answered the read before this may have had more than the one that answers
-		// the next. So the leader is asked each time where the end is.
+		// The replica that answered the read before this may have had more than the one that
+		// answers the next. So the leader is asked each time where the end is.
 		last, err := e.lastOf(ctx, partition)
 		if err != nil {
 			return nil, 0, err

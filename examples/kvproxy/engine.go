@@ -277,9 +277,9 @@ func (e *engine) lastOf(ctx context.Context, stream int) (uint64, error) {
 	}
 }
 
-// leads reports whether the server that told this about a stream is its leader, and has heard from a
-// majority lately. A replica answers too if there is no leader, and a leader that hung and goes on
-// does so before it learns that there is another one. Replicas answer their leader each second.
+// leads reports whether the server that told this about a stream is its leader, and has heard from
+// a majority lately. A replica answers too if there is no leader, and a leader that hung and goes
+// on does so before it learns that there is another one. Replicas answer their leader each second.
 func leads(c *jetstream.ClusterInfo) bool {
 	if c == nil || c.Name == "" {
 		return true // a server without a cluster

@@ -15,8 +15,8 @@ type fence struct {
 	warnings []string // about streams of which nobody has said how far they are
 }
 
-// fence takes a fence, in a fourth of the time that ctx has. It waits until this node has applied the
-// meta stream so far, so that n.index.schema is not stale.
+// fence takes a fence, in a fourth of the time that ctx has. It waits until this node has applied
+// the meta stream so far, so that n.index.schema is not stale.
 func (n *node) fence(ctx context.Context) fence {
 	f := fence{at: n.engine.acknowledged()}
 	if n.cfg.session {

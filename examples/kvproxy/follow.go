@@ -98,8 +98,9 @@ func (x *index) follow(ctx context.Context, e *engine) error {
 	}
 }
 
-// gather returns what is to be applied together: a delivery and those that wait behind it. After the
-// meta stream it stops, because a change of the ring may start a stream from its beginning again.
+// gather returns what is to be applied together: a delivery and those that wait behind it. After
+// the meta stream it stops, because a change of the ring may start a stream from its beginning
+// again.
 func gather(d delivery, out <-chan delivery, followers *[streams]*follower) (
 	entries []entry, whole [streams]bool, size int64,
 ) {
@@ -249,9 +250,9 @@ func (f *follower) catchUp(ctx context.Context) time.Duration {
 		cancel()
 		end := err == nil && (len(messages) == 0 ||
 			len(messages) < batchSize && messages[len(messages)-1].Header.Get("Nats-Num-Pending") == "0")
-		// A replica answers a batch from what it has at one moment. Where a batch isn't the end, what is
-		// missing in it may be replaced by messages up to the last one that the leader has by then. The
-		// next batch may come from a replica that is behind.
+		// A replica answers a batch from what it has at one moment. Where a batch isn't the end,
+		// what is missing in it may be replaced by messages up to the last one that the leader has
+		// by then. The next batch may come from a replica that is behind.
 		if !end && len(messages) > 0 {
 			f.known = false
 		}

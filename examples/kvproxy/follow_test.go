@@ -142,7 +142,8 @@ func TestFollowLost(t *testing.T) {
 	stop := testRun(t, x, e)
 	defer stop()
 	testCaughtUp(t, x, e)
-	// A message that nobody stored, far ahead: the follower looks for what is before it, and goes on.
+	// A message that nobody stored, far ahead: the follower looks for what is before it, and goes
+	// on.
 	fake := nats.NewMsg("log.3.k.YQ")
 	fake.Header.Set("Nats-Subject", "kv.3.k.YQ")
 	fake.Header.Set("Nats-Sequence", "5")

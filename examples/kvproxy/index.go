@@ -40,13 +40,14 @@ type index struct {
 // A connection that has searched takes some 10 MB.
 const readConns = 3
 
-// state is what is known of the last commit without asking the database. Its parts are never changed.
+// state is what is known of the last commit without asking the database. Its parts are never
+// changed.
 type state struct {
 	at positions // the sequences of the last entries that were applied
 
-	// A follower that catches up gets the last value of each key, so that at some sequence it can have
-	// neither a key's value of then nor the later one. A stream is whole up to here if there is nothing
-	// of that kind. It is ready if it has been whole at all.
+	// A follower that catches up gets the last value of each key, so that at some sequence it can
+	// have neither a key's value of then nor the later one. A stream is whole up to here if there
+	// is nothing of that kind. It is ready if it has been whole at all.
 	whole positions
 	ready [streams]bool
 
@@ -403,8 +404,8 @@ func (st *state) find(name string) (int, bool) {
 // kickWait is how long wait waits for a message before it is taken for lost.
 const kickWait = 20 * time.Millisecond
 
-// wait returns when what this node holds, and the meta stream, have been applied up to the fence. If
-// ctx ends before, the error names a stream that is behind.
+// wait returns when what this node holds, and the meta stream, have been applied up to the fence.
+// If ctx ends before, the error names a stream that is behind.
 func (x *index) wait(ctx context.Context, fence positions) error {
 	for {
 		x.mu.Lock()

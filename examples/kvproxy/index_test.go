@@ -36,7 +36,8 @@ func (x *index) searchNow(ctx context.Context, req *scatter.Request, f *filter) 
 	return x.search(ctx, x.topology().revision, req, f)
 }
 
-// testLog is a log with all streams in memory. Like a stream it has the last entry of each key only.
+// testLog is a log with all streams in memory. Like a stream it has the last entry of each key
+// only.
 type testLog struct {
 	last    positions
 	entries [streams][]entry
@@ -184,9 +185,9 @@ func (l *testLog) change(random *rand.Rand) {
 	}
 }
 
-// TestIndexAgainstOracle changes a log at random, and compares all searches of an index that follows it,
-// of one that is opened again at times, and of one that is new at the end, with what a look at all
-// documents finds.
+// TestIndexAgainstOracle changes a log at random, and compares all searches of an index that
+// follows it, of one that is opened again at times, and of one that is new at the end, with what a
+// look at all documents finds.
 func TestIndexAgainstOracle(t *testing.T) {
 	for seed := range uint64(6) {
 		random := rand.New(rand.NewPCG(seed, 1))
@@ -382,8 +383,8 @@ func TestIndexSchemaBeforeAndAfter(t *testing.T) {
 	require.Equal(t, dump(x), dump(y))
 }
 
-// TestIndexCorrupt opens an index whose file has been overwritten, in its beginning or in the middle,
-// or that another version of the program made.
+// TestIndexCorrupt opens an index whose file has been overwritten, in its beginning or in the
+// middle, or that another version of the program made.
 func TestIndexCorrupt(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	log := new(testLog)

@@ -69,9 +69,9 @@ func (x *index) document(ctx context.Context, key string) (doc document, held bo
 
 // search answers a search of one index from the documents in this index. req.Query is a
 // scatter.KNN, a scatter.Text without a field (all documents), a scatter.Regex or a counting. f, if
-// not nil, restricts it. Hits come in req.Query's Order. Those of a KNN are exact. ring is the revision
-// of the ring by which this node was asked. If the index has another one, the error is errRing: a new
-// ring may take documents from this node at any time.
+// not nil, restricts it. Hits come in req.Query's Order. Those of a KNN are exact. ring is the
+// revision of the ring by which this node was asked. If the index has another one, the error is
+// errRing: a new ring may take documents from this node at any time.
 func (x *index) search(
 	ctx context.Context, ring uint64, req *scatter.Request, f *filter,
 ) (hits []scatter.Hit[string], err error) {
@@ -120,7 +120,8 @@ func (x *index) search(
 	return hits, nil
 }
 
-// ring returns the revision of the ring as it is in the transaction under way, or 0 if there is none.
+// ring returns the revision of the ring as it is in the transaction under way, or 0 if there is
+// none.
 func (c *conn) ring() (revision uint64, err error) {
 	err = c.each(func(row *sqlite3.Stmt) bool {
 		revision = uint64(row.ColumnInt64(0))

@@ -288,8 +288,8 @@ func TestLookupErrors(t *testing.T) {
 	require.ErrorIs(t, x.wait(ended, positions{meta: 100}), context.Canceled)
 }
 
-// TestLookupWhileWriting searches while another goroutine applies. A search finds at least what wait
-// has promised.
+// TestLookupWhileWriting searches while another goroutine applies. A search finds at least what
+// wait has promised.
 func TestLookupWhileWriting(t *testing.T) {
 	log := new(testLog)
 	log.ring("me")

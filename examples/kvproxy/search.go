@@ -30,8 +30,8 @@ type topology struct {
 	held     [partitions]bool // by this node
 }
 
-// newTopology gives each partition to the three nodes that rank highest for it (rendezvous hashing),
-// so that few partitions move when a node comes or goes.
+// newTopology gives each partition to the three nodes that rank highest for it (rendezvous
+// hashing), so that few partitions move when a node comes or goes.
 func newTopology(self string, revision uint64, nodes []string) *topology {
 	t := &topology{revision: revision, nodes: slices.Compact(slices.Sorted(slices.Values(nodes)))}
 	ranges := make([]scatter.Range, partitions)

@@ -346,7 +346,8 @@ func TestRingChangesUnderSearches(t *testing.T) {
 	}
 }
 
-// A node that doesn't know the newest ring is refused by the others. It learns the ring and asks again.
+// A node that doesn't know the newest ring is refused by the others. It learns the ring and asks
+// again.
 func TestSearchByAnOldRing(t *testing.T) {
 	url := testStore(t)
 	var nodes []*node

@@ -32,8 +32,8 @@ func readSession(t *testing.T) (session [][2]string) {
 // tookLong is what redis-cli adds if a command has taken more than half a second.
 var tookLong = regexp.MustCompile(`(?m)^\(\d+\.\d+s\)\n`)
 
-// The session in the README goes as it is printed there. A node is killed, and the answers of another
-// one are the same.
+// The session in the README goes as it is printed there. A node is killed, and the answers of
+// another one are the same.
 func TestReadmeSession(t *testing.T) {
 	if _, err := exec.LookPath("redis-cli"); err != nil {
 		if os.Getenv("SCATTER_NO_SKIP") == "" {

@@ -20,8 +20,8 @@ const (
 	maxSpareStatements = 100
 	maxMemory          = 512 << 20 // of a connection, in bytes
 
-	// Pages of SQLite's write-ahead log. From longLog on each commit tries to write the log back, so
-	// that the log starts over. While searches overlap, one of them always reads the log. From
+	// Pages of SQLite's write-ahead log. From longLog on each commit tries to write the log back,
+	// so that the log starts over. While searches overlap, one of them always reads the log. From
 	// endlessLog on the writer waits for them, but for no longer than maxWait.
 	longLog    = 1000
 	endlessLog = 8 * longLog
@@ -56,8 +56,9 @@ func openConn(path string) (*conn, error) {
 			ctx.ResultFloat(float64(c.distance(args[0].RawBlob())))
 		}),
 		c.BusyTimeout(maxWait),
-		// After a loss of power the database can be corrupt. Then it is built anew. A cache of 32 MB holds
-		// some 60,000 vectors of 128 dimensions; without it each search reads them from the file.
+		// After a loss of power the database can be corrupt. Then it is built anew. A cache of 32
+		// MB holds some 60,000 vectors of 128 dimensions; without it each search reads them from
+		// the file.
 		c.Exec(`PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768`),
 	)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/scatterknn/scatter/examples/internal/corpus"
 )
 
-// Needed fails the test if err isn't nil. If err means that a server isn't installed, Needed skips the
-// test instead, unless SCATTER_NO_SKIP is set, as in CI.
+// Needed fails the test if err isn't nil. If err means that a server isn't installed, Needed skips
+// the test instead, unless SCATTER_NO_SKIP is set, as in CI.
 func Needed(t *testing.T, err error) {
 	t.Helper()
 	if errors.Is(err, exec.ErrNotFound) && os.Getenv("SCATTER_NO_SKIP") == "" {
