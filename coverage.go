@@ -70,7 +70,8 @@ func (c *coverage) lose(peer int32) {
 	}
 }
 
-// quit is lose without a look at the peer's ranges. From then on lost lacks some: use isOpen. For 500 peers with 256 points, lose takes 8 ms. Rule 40.
+// quit is lose without a look at the peer's ranges. From then on lost lacks some: use isOpen. For
+// 500 peers with 256 points, lose takes 8 ms. Rule 40.
 func (c *coverage) quit(peer int32) { c.hoped.remove(peer) }
 
 // isOpen reports whether any range is open. It stops at the first one, and begins there the next
