@@ -24,8 +24,13 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	redis.SetLogger(quiet{}) // servers die on purpose
 	os.Exit(m.Run())
 }
+
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
 
 func TestWrongFlagsAreErrors(t *testing.T) {
 	for line, want := range map[string]string{
