@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	for range 2 {
 		resp, searchErr := s.Search(ctx, &scatter.Request{Table: "fruit", Query: taste, K: *k}, nil)
 		if resp != nil {
-			demo.Print(out, resp, "")
+			demo.Print(out, resp, "%8.1f")
 		}
 		err = errors.Join(err, searchErr)
 	}

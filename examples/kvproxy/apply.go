@@ -34,8 +34,8 @@ func (b *batch) apply(e *entry) (err error) {
 
 // applyRing takes over a ring. The partitions that this node no longer holds are deleted.
 func (b *batch) applyRing(e *entry) error {
-	nodes, ok := decodeRing(e.body)
-	if !ok {
+	nodes, err := decodeRing(e.body)
+	if err != nil || len(nodes) == 0 {
 		b.log.Error("the ring in the meta stream is malformed", zap.ByteString("ring", e.body))
 		return nil
 	}
@@ -240,6 +240,15 @@ func indexable(at *attribute, value []byte) []byte {
 		unit = binary.LittleEndian.AppendUint32(unit, math.Float32bits(float32(component(value, i)/length)))
 	}
 	return unit
+}
+
+// vectorBytes returns a vector as HSET takes it.
+func vectorBytes(v []float32) []byte {
+	b := make([]byte, 0, 4*len(v))
+	for _, x := range v {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+	}
+	return b
 }
 
 // component returns the one that begins at byte i.

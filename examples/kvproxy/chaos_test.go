@@ -35,8 +35,12 @@ type chaos struct {
 	outage          atomic.Bool // nobody may be there to say why a search fails
 }
 
-func newChaos(c *testCluster) *chaos {
-	x := &chaos{testCluster: c, acked: make(map[string][]float32)}
+// newChaos starts a cluster with so many nodes. The test is skipped if it has to be short.
+func newChaos(t *testing.T, nodes int) *chaos {
+	if testing.Short() {
+		t.Skip("takes up to a minute")
+	}
+	x := &chaos{testCluster: startTestCluster(t, nodes), acked: make(map[string][]float32)}
 	x.begin()
 	return x
 }
@@ -78,7 +82,7 @@ func (x *chaos) work(ctx context.Context, worker uint64) {
 		}
 		key := fmt.Sprintf("doc:%d:%d", worker, i)
 		writer, reader := x.two(r)
-		if err := writer.HSet(ctx, key, "vec", blobOf(v)).Err(); err != nil {
+		if err := writer.HSet(ctx, key, "vec", string(blob(v...))).Err(); err != nil {
 			x.failed.Add(1)
 			x.lastFailure.Store("write: " + err.Error())
 			continue
@@ -158,11 +162,8 @@ func (x *chaos) recovers(what string) {
 // says that it can't vouch for all of it, whatever is killed or stopped. If a node dies or hangs,
 // nobody who talks to the others notices.
 func TestChaos(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes about a minute")
-	}
-	c := startTestCluster(t, 5)
-	x := newChaos(c)
+	x := newChaos(t, 5)
+	c := x.cluster
 	stopWork := x.startWork(4)
 	defer stopWork()
 
@@ -224,7 +225,7 @@ func (x *chaos) checkAll() {
 		client := x.clients[names[i%len(names)]]
 		got, err := client.HGet(x.t.Context(), key, "vec").Result()
 		require.NoError(x.t, err, key)
-		require.Equal(x.t, blobOf(v), got, key)
+		require.Equal(x.t, string(blob(v...)), got, key)
 		keys, err := searchNearest(x.t.Context(), client, v, 1)
 		require.NoError(x.t, err, key)
 		require.Equal(x.t, []string{key}, keys)
@@ -234,11 +235,8 @@ func (x *chaos) checkAll() {
 
 // A node that joins and one that goes for good move no data between nodes, and nobody notices.
 func TestRingChangesUnderLoad(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes about half a minute")
-	}
-	c := startTestCluster(t, 4)
-	x := newChaos(c)
+	x := newChaos(t, 4)
+	c := x.cluster
 	stopWork := x.startWork(4)
 	defer stopWork()
 	x.recovers("all are up")
@@ -263,11 +261,8 @@ func TestRingChangesUnderLoad(t *testing.T) {
 // An index that is corrupt, or an older copy of it, or none at all, is brought up to date from the
 // log before it answers.
 func TestIndexFilesAreDisposable(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes about half a minute")
-	}
-	c := startTestCluster(t, 3) // each node has all documents
-	x := newChaos(c)
+	x := newChaos(t, 3) // each node has all documents
+	c := x.cluster
 	write := func(workers int) { // the last one writes new documents
 		stop := x.startWork(workers)
 		x.pass("write")
@@ -275,7 +270,7 @@ func TestIndexFilesAreDisposable(t *testing.T) {
 	}
 	write(1)
 	node := c.nodes[2]
-	dir := filepath.Join(c.data, node.name)
+	dir := filepath.Join(x.data, node.name)
 	old := t.TempDir()
 	x.kill(node)
 	require.NoError(t, os.CopyFS(old, os.DirFS(dir)))

@@ -288,7 +288,7 @@ func testNearest(t *testing.T, c *collection, search func(string, asked) answer)
 			near := c.nearest(index.metric, vector, matches)
 			near = near[:min(15, len(near))]
 			query := filter + "=>[KNN 15 @" + index.attribute + " $v AS far]"
-			a := search(query, asked{param: vectorBlob(vector...)})
+			a := search(query, asked{param: string(blob(vector...))})
 			require.Equal(t, len(near), a.total, query)
 			require.Len(t, a.docs, min(10, len(near)), query)
 			for i, doc := range a.docs {
@@ -302,7 +302,7 @@ func testNearest(t *testing.T, c *collection, search func(string, asked) answer)
 				want["far"] = doc.fields["far"]
 				require.Equal(t, want, doc.fields)
 			}
-			a = search(query, asked{param: vectorBlob(vector...), sortBy: "far", descending: true, limit: [2]int{2, 5},
+			a = search(query, asked{param: string(blob(vector...)), sortBy: "far", descending: true, limit: [2]int{2, 5},
 				returned: []returned{{"title", "t"}, {index.attribute, "v"}, {"nope", "nope"}, {"far", "far"}}})
 			slices.Reverse(near)
 			for i, doc := range a.docs {
@@ -313,7 +313,7 @@ func testNearest(t *testing.T, c *collection, search func(string, asked) answer)
 			}
 		}
 	}
-	require.Zero(t, search("*=>[KNN 0 @flat $v]", asked{param: vectorBlob(make([]float32, 8)...)}).total)
+	require.Zero(t, search("*=>[KNN 0 @flat $v]", asked{param: string(blob(make([]float32, 8)...))}).total)
 }
 
 // testMatching compares filters alone with a look at all documents.
@@ -395,7 +395,7 @@ func newCollection(prefix string) *collection {
 		c.vectors[key] = vector
 		c.documents[key] = map[string]string{
 			"title": fmt.Sprint("a ", nouns[r.IntN(len(nouns))], ", number ", i), "kind": string(rune('a' + i%3)),
-			"year": strconv.Itoa(1990 + r.IntN(30)), "vec": vectorBlob(vector...),
+			"year": strconv.Itoa(1990 + r.IntN(30)), "vec": string(blob(vector...)),
 		}
 	}
 	return c

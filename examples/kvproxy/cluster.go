@@ -49,9 +49,7 @@ func runCluster(
 	if err != nil {
 		return err
 	}
-	_, address, _ := strings.Cut(lines[0], " serves ")
-	address, _, _ = strings.Cut(address, ",")
-	host, port, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(servedAddress(lines[0]))
 	if err != nil {
 		return err
 	}
@@ -65,6 +63,13 @@ func runCluster(
 		first.name, first.cmd.Path, strings.Join(first.args, " "))
 	<-ctx.Done()
 	return nil
+}
+
+// servedAddress returns the address in the line that a process prints when it serves.
+func servedAddress(line string) string {
+	_, rest, _ := strings.Cut(line, " serves ")
+	address, _, _ := strings.Cut(rest, ",")
+	return address
 }
 
 // newCluster returns a cluster that hasn't been started.

@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
-	"math"
 	"strings"
 	"sync"
 	"syscall"
@@ -56,16 +54,9 @@ func startTestCluster(t *testing.T, nodes int, flags ...string) *testCluster {
 	return x
 }
 
-// addressIn returns the address in the line that a node prints when it serves.
-func addressIn(line string) string {
-	_, rest, _ := strings.Cut(line, " serves ")
-	address, _, _ := strings.Cut(rest, ",")
-	return address
-}
-
 func (x *testCluster) connect(p *process, line string) {
 	client := redis.NewClient(&redis.Options{
-		Addr: addressIn(line), Protocol: 2, MaxRetries: -1, ReadTimeout: time.Minute, PoolSize: 100,
+		Addr: servedAddress(line), Protocol: 2, MaxRetries: -1, ReadTimeout: time.Minute, PoolSize: 100,
 	})
 	x.t.Cleanup(func() { client.Close() })
 	x.mu.Lock()
@@ -100,15 +91,6 @@ func (x *testCluster) add(name string) *process {
 	x.nodes = append(x.nodes, p)
 	x.again(p)
 	return p
-}
-
-// blobOf returns a vector as HSET takes it.
-func blobOf(v []float32) string {
-	var b []byte
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
-	}
-	return string(b)
 }
 
 func (x *testCluster) signal(p *process, s syscall.Signal) {

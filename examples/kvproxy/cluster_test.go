@@ -64,7 +64,7 @@ func testProcesses(t *testing.T) (c *cluster, urls string) {
 	lines, err := c.start(testContext(t, time.Minute))
 	require.NoError(t, err)
 	for i, line := range lines {
-		_, lines[i], _ = strings.Cut(line, " serves ")
+		lines[i] = servedAddress(line)
 	}
 	return c, strings.Join(lines, ",")
 }
@@ -111,8 +111,7 @@ func TestClusterOfProcesses(t *testing.T) {
 	t.Log("all serve after", time.Since(began))
 	clients := make([]*redis.Client, len(c.nodes))
 	for i := range clients {
-		_, address, _ := strings.Cut(lines[i], " serves ")
-		address, _, _ = strings.Cut(address, ",")
+		address := servedAddress(lines[i])
 		clients[i] = redis.NewClient(&redis.Options{Addr: address})
 		t.Cleanup(func() { _ = clients[i].Close() })
 	}
@@ -148,8 +147,7 @@ func TestOneProcess(t *testing.T) {
 	go func() { ended <- run(ctx, strings.Fields("-listen 127.0.0.1:0 -log error"), nil, w) }()
 	line, err := bufio.NewReader(r).ReadString('\n')
 	require.NoError(t, err)
-	_, address, _ := strings.Cut(line, " serves ")
-	address, _, _ = strings.Cut(address, ",")
+	address := servedAddress(line)
 	client := redis.NewClient(&redis.Options{Addr: address})
 	defer client.Close()
 	require.NoError(t, client.Set(ctx, "key", "value", 0).Err())

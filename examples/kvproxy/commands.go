@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/tidwall/match"
-	"golang.org/x/sync/errgroup"
 )
 
 func setCommand(c *call) (any, error) {
@@ -29,19 +28,10 @@ func msetCommand(c *call) (any, error) {
 	for pair := range slices.Chunk(c.args, 2) {
 		values[string(pair[0])] = pair[1]
 	}
-	return replyOK, forEach(c.ctx, slices.Collect(maps.Keys(values)), func(ctx context.Context, key string) error {
+	keys := slices.Collect(maps.Keys(values))
+	return replyOK, forEach(c.ctx, keys, func(ctx context.Context, _ int, key string) error {
 		return c.node.engine.set(ctx, key, document{kind: stringKey, text: values[key]})
 	})
-}
-
-// forEach calls do for each key, for up to 64 at the same time. It returns the first error.
-func forEach(ctx context.Context, keys []string, do func(ctx context.Context, key string) error) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(64)
-	for _, key := range keys {
-		group.Go(func() error { return do(ctx, key) })
-	}
-	return group.Wait()
 }
 
 // read reads the document of the first argument, which must be of a kind or not exist.
@@ -90,13 +80,8 @@ func delCommand(c *call) (any, error) {
 		keys[string(arg)] = true
 	}
 	removed := make(chan bool, len(keys))
-	err := forEach(c.ctx, slices.Collect(maps.Keys(keys)), func(ctx context.Context, key string) error {
-		existed := false
-		err := c.node.engine.change(ctx, key, func(d *document) (bool, error) {
-			existed = d.kind != noKey
-			*d = document{}
-			return existed, nil
-		})
+	err := forEach(c.ctx, slices.Collect(maps.Keys(keys)), func(ctx context.Context, _ int, key string) error {
+		existed, err := c.node.engine.delete(ctx, key, stringKey, hashKey)
 		if existed {
 			removed <- true
 		}

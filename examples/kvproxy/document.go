@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -144,15 +145,21 @@ func (e *engine) get(ctx context.Context, stream int, key string) (body []byte, 
 // readAll returns the documents of keys, in their order. It reads them concurrently.
 func (e *engine) readAll(ctx context.Context, keys []string) ([]document, error) {
 	docs := make([]document, len(keys))
+	return docs, forEach(ctx, keys, func(ctx context.Context, i int, key string) (err error) {
+		docs[i], err = e.read(ctx, key)
+		return err
+	})
+}
+
+// forEach calls do for each key and its place, for up to 64 at the same time. It returns the first
+// error.
+func forEach(ctx context.Context, keys []string, do func(ctx context.Context, i int, key string) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(64)
 	for i, key := range keys {
-		group.Go(func() (err error) {
-			docs[i], err = e.read(ctx, key)
-			return err
-		})
+		group.Go(func() error { return do(ctx, i, key) })
 	}
-	return docs, group.Wait()
+	return group.Wait()
 }
 
 // change edits a document by compare and set. edit may be called more than once, each time with the
@@ -167,6 +174,18 @@ func (e *engine) change(ctx context.Context, key string, edit func(*document) (b
 		return doc.encode(), changed, err
 	})
 	return err
+}
+
+// delete deletes a key if what it holds is of one of these kinds. It reports whether it has.
+func (e *engine) delete(ctx context.Context, key string, kinds ...kind) (deleted bool, err error) {
+	err = e.change(ctx, key, func(d *document) (bool, error) {
+		deleted = slices.Contains(kinds, d.kind)
+		if deleted {
+			*d = document{}
+		}
+		return deleted, nil
+	})
+	return deleted, err
 }
 
 // compareAndSet edits the value of a key, again if it was changed meanwhile. It returns the
@@ -284,4 +303,26 @@ func (e *engine) changeMeta(ctx context.Context, name string, edit func(old []by
 		body, err := edit(old)
 		return body, !bytes.Equal(body, old), err
 	})
+}
+
+// ring is the value "ring" of the meta stream.
+type ring struct {
+	Nodes []string `json:"nodes"`
+}
+
+func encodeRing(nodes []string) []byte {
+	b, err := json.Marshal(ring{nodes})
+	if err != nil {
+		panic(err) // names are text
+	}
+	return b
+}
+
+// decodeRing returns the names of the nodes.
+func decodeRing(body []byte) ([]string, error) {
+	var r ring
+	if err := json.Unmarshal(body, &r); err != nil {
+		return nil, fmt.Errorf("decode the ring: %w", err)
+	}
+	return r.Nodes, nil
 }

@@ -155,9 +155,12 @@ func (e *engine) createStream(ctx context.Context, stream, replicas int) (perman
 }
 
 // pause waits before the next try. It reports whether there is time for one.
-func pause(ctx context.Context) bool {
+func pause(ctx context.Context) bool { return sleep(ctx, retryWait) }
+
+// sleep returns false if ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
-	case <-time.After(retryWait):
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

@@ -136,16 +136,6 @@ func (x *index) applyPatiently(ctx context.Context, entries []entry, whole [stre
 	}
 }
 
-// sleep returns false if ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // run reads the stream until ctx ends.
 func (f *follower) run(ctx context.Context) {
 	live := make(chan *nats.Msg)

@@ -80,7 +80,7 @@ func TestHostileCommands(t *testing.T) {
 	n := joinNode(t, testStore(t), "alone", func(c *config) { c.timeout = 30 * time.Second })
 	c := dial(t, n.server.addr())
 	col := newCollection("doc:")
-	zeros := vectorBlob(make([]float32, 8)...)
+	zeros := string(blob(make([]float32, 8)...))
 	c.check(replies{
 		{col.create("idx"), "OK"}, {wire{"HSET", "doc:1", "title", "a title", "vec", zeros}, int64(2)},
 	})

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -82,14 +81,9 @@ func (c *call) deleteAll(s *schema) error {
 		for i, h := range hits {
 			keys[i] = h.ID
 		}
-		err = forEach(c.ctx, keys, func(ctx context.Context, key string) error {
-			return c.node.engine.change(ctx, key, func(d *document) (bool, error) {
-				if d.kind != hashKey { // another client has set a string, which isn't in the index
-					return false, nil
-				}
-				*d = document{}
-				return true, nil
-			})
+		err = forEach(c.ctx, keys, func(ctx context.Context, _ int, key string) error {
+			_, err := c.node.engine.delete(ctx, key, hashKey) // a string isn't in the index
+			return err
 		})
 		if err != nil {
 			return err
@@ -245,17 +239,14 @@ func forgetCommand(c *call) (any, error) {
 		return nil, fmt.Errorf("%q is this node: ask another one", name)
 	}
 	return replyOK, c.changeMeta("ring", func(old []byte) ([]byte, error) {
-		var ring struct {
-			Nodes []string `json:"nodes"`
+		nodes, err := decodeRing(old)
+		if err != nil {
+			return nil, err
 		}
-		if err := json.Unmarshal(old, &ring); err != nil {
-			return nil, fmt.Errorf("decode the ring: %w", err)
-		}
-		i := slices.Index(ring.Nodes, name)
+		i := slices.Index(nodes, name)
 		if i < 0 {
 			return nil, fmt.Errorf("the ring has no node %.128q", name)
 		}
-		ring.Nodes = slices.Delete(ring.Nodes, i, i+1)
-		return json.Marshal(ring)
+		return encodeRing(slices.Delete(nodes, i, i+1)), nil
 	})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -135,7 +134,7 @@ func (x *index) load(db *conn, st *state) error {
 		return err
 	}
 	var corrupt error
-	return errors.Join(
+	err := errors.Join(
 		db.each(func(row *sqlite3.Stmt) bool {
 			stream := row.ColumnInt(0)
 			st.at[stream], st.whole[stream] = uint64(row.ColumnInt64(1)), uint64(row.ColumnInt64(2))
@@ -143,7 +142,7 @@ func (x *index) load(db *conn, st *state) error {
 			return true
 		}, `SELECT n, seq, whole, ready FROM stream`),
 		db.each(func(row *sqlite3.Stmt) bool {
-			if nodes, ok := decodeRing(row.ColumnRawBlob(1)); ok {
+			if nodes, err := decodeRing(row.ColumnRawBlob(1)); err == nil && len(nodes) > 0 {
 				st.ring = newTopology(x.self, uint64(row.ColumnInt64(0)), nodes)
 			}
 			return true
@@ -157,16 +156,8 @@ func (x *index) load(db *conn, st *state) error {
 				st.tables = append(st.tables, t)
 			}
 			return err == nil
-		}, `SELECT n, schema FROM idx ORDER BY name`),
-		corrupt)
-}
-
-func decodeRing(body []byte) (nodes []string, ok bool) {
-	var ring struct {
-		Nodes []string `json:"nodes"`
-	}
-	err := json.Unmarshal(body, &ring)
-	return ring.Nodes, err == nil && len(ring.Nodes) > 0
+		}, `SELECT n, schema FROM idx ORDER BY name`))
+	return errors.Join(err, corrupt)
 }
 
 // remove closes the writer's connection and removes the database.

@@ -97,10 +97,11 @@ func (l *testLog) docs(ring *topology) map[string]document {
 	return docs
 }
 
+// blob returns a vector as HSET takes it.
 func blob(v ...float32) []byte {
-	b := []byte{}
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+	b, err := binary.Append([]byte{}, binary.LittleEndian, v)
+	if err != nil {
+		panic(err)
 	}
 	return b
 }

@@ -110,7 +110,7 @@ func load(t *testing.T, addr string, documents [][]float32) {
 	for worker := range loadWriters {
 		group.Go(func() error {
 			for i := worker; i < len(documents); i += loadWriters {
-				if err := client.HSet(ctx, fmt.Sprint("doc:", i), "vec", blobOf(documents[i])).Err(); err != nil {
+				if err := client.HSet(ctx, fmt.Sprint("doc:", i), "vec", string(blob(documents[i]...))).Err(); err != nil {
 					return fmt.Errorf("document %d: %w", i, err)
 				}
 			}
@@ -164,7 +164,7 @@ func measure(t *testing.T, addr string, queries [][]float32, answers [][]string)
 // searchNearest returns the keys of the k documents nearest to a vector.
 func searchNearest(ctx context.Context, client *redis.Client, v []float32, k int) ([]string, error) {
 	reply, err := client.Do(ctx, "FT.SEARCH", "idx", fmt.Sprintf("*=>[KNN %d @vec $v AS distance]", k),
-		"PARAMS", 2, "v", blobOf(v), "RETURN", 1, "distance", "SORTBY", "distance", "LIMIT", 0, k, "DIALECT", 2).Slice()
+		"PARAMS", 2, "v", string(blob(v...)), "RETURN", 1, "distance", "SORTBY", "distance", "LIMIT", 0, k, "DIALECT", 2).Slice()
 	if err != nil {
 		return nil, err
 	}

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -178,11 +176,8 @@ func (c *conn) nearest(t *table, q scatter.KNN, k int, w *where) (hits []scatter
 	if len(q.Vector) != at.Dim {
 		return nil, unanswerable("a query vector of %d dimensions for field %q, must be %d", len(q.Vector), q.Field, at.Dim)
 	}
-	var blob []byte
-	for _, x := range q.Vector {
-		blob = binary.LittleEndian.AppendUint32(blob, math.Float32bits(x))
-	}
-	if blob = indexable(at, blob); blob == nil {
+	blob := indexable(at, vectorBytes(q.Vector))
+	if blob == nil {
 		return nil, unanswerable("the query vector is not finite or, for COSINE, is all zeros")
 	}
 	c.distance = at.Metric.to(blob)

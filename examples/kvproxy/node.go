@@ -100,19 +100,17 @@ func (n *node) start(ctx context.Context) (err error) {
 func (n *node) join(ctx context.Context) error {
 	present := errors.New("in the ring already")
 	_, err := n.engine.changeMeta(ctx, "ring", func(old []byte) ([]byte, error) {
-		var ring struct {
-			Nodes []string `json:"nodes"`
-		}
+		var nodes []string
 		if len(old) > 0 {
-			if err := json.Unmarshal(old, &ring); err != nil {
-				return nil, fmt.Errorf("the ring in the log is malformed: %w", err)
+			var err error
+			if nodes, err = decodeRing(old); err != nil {
+				return nil, err
 			}
 		}
-		if slices.Contains(ring.Nodes, n.cfg.name) {
+		if slices.Contains(nodes, n.cfg.name) {
 			return nil, present
 		}
-		ring.Nodes = append(ring.Nodes, n.cfg.name)
-		return json.Marshal(ring)
+		return encodeRing(append(nodes, n.cfg.name)), nil
 	})
 	if errors.Is(err, present) {
 		return nil

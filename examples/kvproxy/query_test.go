@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"math"
 	"math/rand/v2"
@@ -33,17 +32,12 @@ func testSchema(t testing.TB) (*schema, func(string) *schema) {
 	}
 }
 
-func vectorBlob(vector ...float32) string {
-	b, _ := binary.Append(nil, binary.LittleEndian, vector)
-	return string(b)
-}
-
 // searchArgs returns the arguments of FT.SEARCH. VECTOR stands for a blob.
 func searchArgs(query, options string) [][]byte {
 	args := append([][]byte{[]byte("idx"), []byte(query)}, words(options)...)
 	for i := range args {
 		if string(args[i]) == "VECTOR" {
-			args[i] = []byte(vectorBlob(1, 2))
+			args[i] = []byte(string(blob(1, 2)))
 		}
 	}
 	return args
@@ -225,11 +219,11 @@ func TestParseSearchErrors(t *testing.T) {
 		{"*=>[KNN 1 @v $C]", "PARAMS 2 B VECTOR", "No such parameter `C`"},
 		{"*=>[KNN 1 @v $B]", "PARAMS 2 B 12345678901", "Error parsing vector similarity query: query vector blob size " +
 			"(11) does not match index's expected size (8)."},
-		{"*=>[KNN 1 @v $B]", "PARAMS 2 B " + vectorBlob(1, float32(math.Inf(1))),
+		{"*=>[KNN 1 @v $B]", "PARAMS 2 B " + string(blob(1, float32(math.Inf(1)))),
 			"Error parsing vector similarity query: query vector is not finite"},
-		{"*=>[KNN 1 @v $B]", "PARAMS 2 B " + vectorBlob(float32(math.NaN()), 1),
+		{"*=>[KNN 1 @v $B]", "PARAMS 2 B " + string(blob(float32(math.NaN()), 1)),
 			"Error parsing vector similarity query: query vector is not finite"},
-		{"*=>[KNN 1 @cos $B]", "PARAMS 2 B " + vectorBlob(0, 0),
+		{"*=>[KNN 1 @cos $B]", "PARAMS 2 B " + string(blob(0, 0)),
 			"Error parsing vector similarity query: query vector is all zeros, which has no angle"},
 		{"*=>[KNN 1 @v $B HYBRID_POLICY BATCHES]", "PARAMS 2 B VECTOR",
 			"Error parsing vector similarity parameters: Invalid option `HYBRID_POLICY`"},

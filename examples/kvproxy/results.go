@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // documents returns the documents of keys that a search has found, from this node's index or else
@@ -50,15 +48,10 @@ func (n *node) documents(ctx context.Context, keys []string, f *found) ([]docume
 // hangs gives no answer, so each try has a time.
 func (e *engine) readReplicas(ctx context.Context, keys []string, try time.Duration) ([]document, error) {
 	docs := make([]document, len(keys))
-	reading, ctx := errgroup.WithContext(ctx)
-	reading.SetLimit(64)
-	for i, key := range keys {
-		reading.Go(func() (err error) {
-			docs[i], err = e.readReplica(ctx, key, try)
-			return err
-		})
-	}
-	return docs, reading.Wait()
+	return docs, forEach(ctx, keys, func(ctx context.Context, i int, key string) (err error) {
+		docs[i], err = e.readReplica(ctx, key, try)
+		return err
+	})
 }
 
 func (e *engine) readReplica(ctx context.Context, key string, try time.Duration) (document, error) {

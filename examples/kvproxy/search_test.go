@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -63,11 +62,7 @@ func vector(i int) (v []float32) {
 }
 
 func put(t testing.TB, n *node, i int) {
-	var blob []byte
-	for _, x := range vector(i) {
-		blob = binary.LittleEndian.AppendUint32(blob, math.Float32bits(x))
-	}
-	doc := document{kind: hashKey, fields: map[string][]byte{"v": blob, "i": []byte(fmt.Sprint(i))}}
+	doc := document{kind: hashKey, fields: map[string][]byte{"v": blob(vector(i)...), "i": []byte(fmt.Sprint(i))}}
 	require.NoError(t, n.engine.set(testContext(t, 30*time.Second), key(i), doc))
 }
 

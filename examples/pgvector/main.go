@@ -182,7 +182,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	demo.Print(out, resp, "")
+	demo.Print(out, resp, "%8.1f")
 	return nil
 }
 

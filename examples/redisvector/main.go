@@ -118,13 +118,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	score := "%8.1f km"
 	if cfg.vsim {
-		for i, h := range resp.Hits {
-			fmt.Fprintf(out, "%2d  %-16s %8.6f\n", i+1, h.ID, h.Score)
-		}
-		resp.Hits = nil // demo.Print would write too few digits of a similarity.
+		score = "%8.6f" // a similarity
 	}
-	demo.Print(out, resp, " km")
+	demo.Print(out, resp, score)
 	return nil
 }
 

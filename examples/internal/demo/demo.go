@@ -23,11 +23,11 @@ func Main(run func(ctx context.Context, args []string, out io.Writer) error) {
 	}
 }
 
-// Print writes the hits, each score followed by unit, then how complete the answer is, then a line
-// for each peer.
-func Print(out io.Writer, resp *scatter.Response[scatter.Hit[string]], unit string) {
+// Print writes the hits, each score in a format such as "%8.1f km", then how complete the answer is,
+// then a line for each peer.
+func Print(out io.Writer, resp *scatter.Response[scatter.Hit[string]], score string) {
 	for i, h := range resp.Hits {
-		fmt.Fprintf(out, "%2d  %-16s %8.1f%s\n", i+1, h.ID, h.Score, unit)
+		fmt.Fprintf(out, "%2d  %-16s "+score+"\n", i+1, h.ID, h.Score)
 	}
 	fmt.Fprintf(out, "coverage %.0f %%, exact up to rank %d, after %v\n",
 		100*resp.Coverage, resp.Exact, resp.Elapsed.Round(time.Millisecond))

@@ -14,7 +14,7 @@ func TestPrint(t *testing.T) {
 		Hits:     []scatter.Hit[string]{{ID: "Paris"}, {ID: "Lille", Score: 203.4}},
 		Peers:    []scatter.PeerReport{{Peer: "a", Hits: 2, Status: scatter.Answered}, {Peer: "b", Err: scatter.ErrEnough}},
 		Coverage: 0.5, Exact: 2, Elapsed: 12 * time.Millisecond,
-	}, " km")
+	}, "%8.1f km")
 	want := ` 1  Paris                 0.0 km
  2  Lille               203.4 km
 coverage 50 %, exact up to rank 2, after 12ms
